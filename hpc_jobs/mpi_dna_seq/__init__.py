@@ -1,0 +1,1 @@
+"""Exact k nearest neighbours of all against all, over MPI."""

@@ -1,0 +1,1 @@
+"""From k-NN edges to clusters of reads."""

@@ -1,0 +1,1 @@
+"""Everything that makes machines, and the local stack."""

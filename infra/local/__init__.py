@@ -1,0 +1,1 @@
+"""The local stack: S3 server, Ray, Slurm and sshd on loopback."""

@@ -1,0 +1,1 @@
+"""The Airflow side of remote work: hooks, operators, sensors, triggers and links for Ray and Slurm."""

@@ -1,0 +1,1 @@
+"""Clients of remote systems: Ray Jobs over HTTP, Slurm over SSH."""

@@ -1,0 +1,1 @@
+"""Pages that a task instance links to in the Airflow UI."""

@@ -1,0 +1,1 @@
+"""Operators that submit remote jobs and own them until they end."""

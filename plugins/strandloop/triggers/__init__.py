@@ -1,0 +1,1 @@
+"""Asynchronous waiting for remote jobs, in the triggerer."""

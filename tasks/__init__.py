@@ -1,0 +1,1 @@
+"""The body of every task as plain functions: reads, encoders, graph, cost, learning; no Airflow."""

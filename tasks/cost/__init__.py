@@ -1,0 +1,1 @@
+"""What a batch cost, from recorded times and a dated price table."""

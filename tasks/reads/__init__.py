@@ -1,0 +1,1 @@
+"""From landed files to clean reads: parsing, base quality, and the accounting of every record."""
