@@ -11,11 +11,18 @@ StrandloopError
 
 
 class StrandloopError(Exception):
-    """Base of every error that a task body raises on purpose."""
+    """Base of every error that a task body raises on purpose.
+
+    ``retryable`` says whether the same call may succeed later; Airflow does not retry where it is False.
+    """
+
+    retryable = True
 
 
 class InvalidInput(StrandloopError):
     """The request or its data is wrong; running it again gives the same answer."""
+
+    retryable = False
 
 
 class InvalidBatch(InvalidInput):
@@ -42,6 +49,8 @@ class InvalidEncoder(InvalidInput):
 
 class ConflictingResult(StrandloopError):
     """A result of another request already stands under this batch's name."""
+
+    retryable = False
 
 
 class StorageError(StrandloopError):

@@ -1,0 +1,296 @@
+"""The daily batch: reads land in S3, Ray embeds them, Slurm compares them, people get a report.
+
+Wiring only. What each task does is in ``tasks/`` and ``hpc_jobs/``; how remote jobs are run and watched is in
+``plugins/strandloop/``.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+from importlib.resources import files
+from typing import Any
+
+from airflow.sdk import Asset, Metadata, Param, dag, task
+
+from strandloop.final_errors import fail_once
+from strandloop.operators.parallel_cluster import EnsureClusterOperator, ReleaseClusterOperator
+from strandloop.operators.ray_jobs import RayJobOperator
+from strandloop.operators.slurm import SlurmJobOperator
+from strandloop.sensors.s3_key import S3KeyDeadlineSensor
+from strandloop.sensors.slurm import SlurmJobSensor
+
+SIMILARITY_GRAPH = Asset("strandloop_similarity_graph")
+
+DATA_URI = os.environ.get("STRANDLOOP_DATA_URI", "s3://strandloop")
+SHARED_DIR = os.environ.get("STRANDLOOP_SHARED_DIR", "/fsx")
+LANDING_TIMEOUT_SECONDS = float(os.environ.get("STRANDLOOP_LANDING_TIMEOUT_SECONDS", 12 * 3600))
+
+PARAMS = {
+    "batch_id": Param(
+        None,
+        type=["null", "string"],
+        pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        title="Batch id",
+        description="The folder below landing/. Empty: the date of the run, as YYYY-MM-DD.",
+        section="Batch",
+    ),
+    "data_uri": Param(
+        DATA_URI,
+        type="string",
+        pattern="^s3://[^/]+(/[^/]+)*$",
+        title="Data",
+        description="Where landing/, batches/ and encoders/ are.",
+        section="Batch",
+    ),
+    "replace_results": Param(
+        False,
+        type="boolean",
+        title="Replace results",
+        description="Forget this batch's results and compute them anew.",
+        section="Batch",
+    ),
+    "trim_quality": Param(
+        20,
+        type="integer",
+        minimum=0,
+        maximum=60,
+        title="Trimming cutoff (Phred)",
+        description="3' ends below it are cut; 0 cuts nothing.",
+        section="Read quality",
+    ),
+    "min_length": Param(
+        40,
+        type="integer",
+        minimum=1,
+        maximum=1_000_000,
+        title="Shortest read kept (bases, after trimming)",
+        section="Read quality",
+    ),
+    "min_mean_quality": Param(
+        20,
+        type="number",
+        minimum=0,
+        maximum=60,
+        title="Lowest mean base quality kept (Phred, after trimming)",
+        section="Read quality",
+    ),
+    "max_n_fraction": Param(
+        0.1,
+        type="number",
+        minimum=0,
+        maximum=1,
+        title="Largest fraction of N kept",
+        section="Read quality",
+    ),
+    "max_quarantine_fraction": Param(
+        0.01,
+        type="number",
+        minimum=0,
+        maximum=1,
+        title="Largest fraction of records that may fail to parse",
+        description="They go to quarantine/; above this fraction the batch fails.",
+        section="Read quality",
+    ),
+    "encoder": Param(
+        "registry://kmer-mlp",
+        type="string",
+        title="Encoder",
+        description="registry://NAME (the promoted version), registry://NAME@VERSION or file:///DIRECTORY.",
+        examples=["registry://kmer-mlp", "registry://dna-transformer"],
+        section="Embedding",
+    ),
+    "top_k": Param(
+        10,
+        type="integer",
+        minimum=1,
+        maximum=1000,
+        title="Neighbours per read",
+        section="Similarity",
+    ),
+    "cluster": Param(
+        "existing",
+        enum=["existing"],
+        title="Cluster",
+        description="existing: the Slurm behind the SSH connection, used as it is.",
+        section="Similarity",
+    ),
+    "slurm_conn_id": Param(
+        "slurm", type="string", title="SSH connection of the Slurm login node", section="Similarity"
+    ),
+    "shared_dir": Param(
+        SHARED_DIR,
+        type="string",
+        pattern="^/.+",
+        title="Shared file system",
+        description="The directory that login and compute nodes share.",
+        section="Similarity",
+    ),
+    "nodes": Param(
+        2, type="integer", minimum=1, maximum=1024, title="Nodes of the MPI job", section="Similarity"
+    ),
+    "ray_conn_id": Param(
+        "ray", type="string", title="HTTP connection of the Ray cluster", section="Embedding"
+    ),
+}
+
+BATCH_ID = "{{ params.batch_id or ((dag_run.logical_date or dag_run.run_after) | ds) }}"
+JOB_ARGS = ["--data-uri", "{{ params.data_uri }}", "--batch-id", BATCH_ID]
+HOME = "{{ params.shared_dir }}/strandloop"
+WORK = f"{HOME}/batches/{BATCH_ID}"
+RUN_MODULE = str(files("hpc_jobs") / "run_module.sbatch")
+MPI_DNA_SEQ = str(files("hpc_jobs") / "mpi_dna_seq.sbatch")
+ON_SLURM = {
+    "ssh_conn_id": "{{ ti.xcom_pull('ensure_cluster')['ssh_conn_id'] }}",
+    "job_root": f"{HOME}/jobs",
+    "environment": {"STRANDLOOP_HOME": HOME},
+}
+
+
+@dag(
+    schedule="@daily",
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    params=PARAMS,
+    tags=["strandloop", "genomics"],
+    default_args={
+        "owner": "strandloop",
+        "retries": 2,
+        "retry_delay": timedelta(seconds=30),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=15),
+    },
+    doc_md="""
+### Daily batch
+Waits for `landing/<batch id>/manifest.json`, embeds the batch's reads on Ray, finds every read's exact
+nearest neighbours with MPI on Slurm, and publishes the similarity graph, clusters, a cost report and an HTML
+report below `batches/<batch id>/`.
+
+* **Trigger by hand** to run another batch, encoder or number of neighbours.
+* **Run it again** as you like: finished steps are kept, and a finished batch is left as it is.
+* **After it** `encoder_retraining` runs on what was found.
+""",
+)
+def genomics_batch() -> None:
+    """Wire the batch; see the module docstring."""
+    wait_for_landing = S3KeyDeadlineSensor(
+        task_id="wait_for_landing",
+        bucket_key=f"{{{{ params.data_uri }}}}/landing/{BATCH_ID}/manifest.json",
+        aws_conn_id="aws_default",
+        poke_interval=30,
+        timeout=LANDING_TIMEOUT_SECONDS,
+        advice=f"Land the batch: python -m tasks.landing put {' '.join(JOB_ARGS)} FASTQ...",
+    )
+
+    @task
+    @fail_once
+    def validate_batch(data_uri: str, batch_id: str) -> dict[str, Any]:
+        from tasks.landing import validate_batch
+
+        return validate_batch(data_uri, batch_id)
+
+    @task.short_circuit
+    @fail_once
+    def plan_batch(data_uri: str, batch_id: str, params: Any = None) -> bool:
+        from tasks.plan import plan_batch
+
+        return plan_batch(data_uri, batch_id, params)["status"] != "complete"
+
+    embed_reads = RayJobOperator(
+        task_id="embed_reads",
+        entrypoint=["python", "-m", "tasks.embed", *JOB_ARGS],
+        packages=["tasks", "hpc_jobs"],
+        ray_conn_id="{{ params.ray_conn_id }}",
+        deferrable=True,
+    )
+    ensure_cluster = EnsureClusterOperator(
+        task_id="ensure_cluster",
+        cluster="{{ params.cluster }}",
+        ssh_conn_id="{{ params.slurm_conn_id }}",
+    )
+    release_cluster = ReleaseClusterOperator(
+        task_id="release_cluster",
+        cluster="{{ params.cluster }}",
+        ssh_conn_id="{{ params.slurm_conn_id }}",
+    )
+    stage_embeddings = SlurmJobOperator(
+        task_id="stage_embeddings",
+        script=RUN_MODULE,
+        script_args=[
+            *("tasks.staging", "pull"),
+            *("--embeddings", f"{{{{ params.data_uri }}}}/batches/{BATCH_ID}/embeddings"),
+            *("--to", f"{WORK}/embeddings"),
+        ],
+        nodes=1,
+        deferrable=True,
+        **ON_SLURM,
+    )
+    submit_similarity = SlurmJobOperator(
+        task_id="submit_similarity",
+        script=MPI_DNA_SEQ,
+        script_args=[
+            *("--store", f"{WORK}/embeddings"),
+            *("--out", f"{WORK}/knn"),
+            *("--k", "{{ params.top_k }}"),
+        ],
+        nodes="{{ params.nodes }}",
+        wait_for_completion=False,
+        **ON_SLURM,
+    )
+    wait_similarity = SlurmJobSensor(task_id="wait_similarity", job=submit_similarity.output, deferrable=True)
+    collect_graph = SlurmJobOperator(
+        task_id="collect_graph",
+        script=RUN_MODULE,
+        script_args=[
+            *("tasks.graph", "collect", *JOB_ARGS),
+            *("--store", f"{WORK}/embeddings"),
+            *("--knn", f"{WORK}/knn"),
+        ],
+        nodes=1,
+        deferrable=True,
+        **ON_SLURM,
+    )
+
+    @task(outlets=[SIMILARITY_GRAPH])
+    @fail_once
+    def publish_graph(data_uri: str, batch_id: str) -> Any:
+        from tasks.graph import verify_graph
+
+        summary = verify_graph(data_uri, batch_id)
+        yield Metadata(SIMILARITY_GRAPH, {"data_uri": data_uri, "batch_id": batch_id, **summary})
+
+    @task
+    @fail_once
+    def cost_report(data_uri: str, batch_id: str, jobs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        from tasks.cost.report import cost_report
+
+        return cost_report(data_uri, batch_id, [{**job, "phase": phase} for phase, job in jobs.items()])
+
+    @task
+    @fail_once
+    def report(data_uri: str, batch_id: str) -> dict[str, Any]:
+        from tasks.report.page import build_report
+
+        return build_report(data_uri, batch_id)
+
+    where = ("{{ params.data_uri }}", BATCH_ID)
+    planned = plan_batch(*where)
+    published = publish_graph(*where)
+    costed = cost_report(
+        *where,
+        jobs={
+            "embed": embed_reads.output,
+            "stage": stage_embeddings.output,
+            "similarity": wait_similarity.output,
+            "collect": collect_graph.output,
+        },
+    )
+
+    wait_for_landing >> validate_batch(*where) >> planned >> [embed_reads, ensure_cluster]
+    [embed_reads, ensure_cluster] >> stage_embeddings >> submit_similarity >> wait_similarity
+    wait_similarity >> collect_graph >> published >> costed >> report(*where)
+    collect_graph >> release_cluster.as_teardown(setups=ensure_cluster)
+
+
+genomics_batch()

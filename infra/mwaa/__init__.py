@@ -1,0 +1,1 @@
+"""What Amazon MWAA needs: a slim requirements file and plugins.zip."""

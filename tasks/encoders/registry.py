@@ -1,0 +1,114 @@
+"""The encoder registry: versions that never change, and one pointer that moves by conditional write.
+
+``encoders/<name>/<version>/`` holds ``config.json``, ``model.safetensors``, tokenizer files where there are
+any, and ``card.json``, written last: a version without a card does not exist. A version is called
+``v<generation>-<first 8 hex digits of the SHA-256 of its weights>``, so the same weights from the same parent
+are the same version however often they are registered. ``encoders/<name>/current.json`` names the promoted one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import InvalidEncoder
+from tasks.object_store import ObjectStore, ObjectUri
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "card.json"
+
+
+class Registry:
+    """Registered encoders below one prefix."""
+
+    def __init__(self, store: ObjectStore, encoders: ObjectUri) -> None:
+        self._store = store
+        self._root = encoders
+
+    def current(self, name: str) -> str | None:
+        """The promoted version, or None where nothing was promoted yet."""
+        try:
+            return str(self._store.get_json(self._pointer(name))["version"])
+        except FileNotFoundError:
+            return None
+
+    def card(self, name: str, version: str) -> dict[str, Any]:
+        """What is known of a version; raises :class:`InvalidEncoder` where there is no such version."""
+        try:
+            card: dict[str, Any] = self._store.get_json(self._root / name / version / CARD_FILE)
+        except FileNotFoundError as error:
+            raise InvalidEncoder(
+                f"there is no encoder registry://{name}@{version} below {self._root}"
+            ) from error
+        return card
+
+    def register(self, name: str, directory: Path, card: Mapping[str, Any], parent: str | None) -> str:
+        """Store the encoder in ``directory`` as a new version, and give the version's name.
+
+        :param card: data, training, metrics and the like; name, version, parent, created_at and the
+            checksums of all files are added here.
+        :param parent: the version it was trained from, or None for a first one.
+        """
+        files = {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.is_file()}
+        missing = {CONFIG_FILE, WEIGHTS_FILE} - files.keys()
+        if missing:
+            raise InvalidEncoder(f"{directory} holds no encoder: {', '.join(sorted(missing))} is missing")
+        checksums = {file: hashlib.sha256(body).hexdigest() for file, body in files.items()}
+        version = f"v{_generation(parent) + 1}-{checksums[WEIGHTS_FILE][:8]}"
+        place = self._root / name / version
+        if self._store.head(place / CARD_FILE) is not None:
+            return version
+        for file, body in files.items():
+            self._store.put_bytes(place / file, body)
+        complete = {
+            **card,
+            "name": name,
+            "version": version,
+            "parent": parent,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "files": checksums,
+        }
+        self._store.put_json(place / CARD_FILE, complete, if_absent=True)
+        return version
+
+    def promote(self, name: str, version: str, expected: str | None) -> bool:
+        """Make ``version`` the current one if ``expected`` still is; False where somebody moved it first."""
+        self.card(name, version)
+        pointer = {"version": version}
+        if expected is None:
+            return self._store.put_json(self._pointer(name), pointer, if_absent=True)
+        try:
+            body, etag = self._store.get_versioned(self._pointer(name))
+        except FileNotFoundError:
+            return False
+        if json.loads(body)["version"] != expected:
+            return False
+        return self._store.put_json(self._pointer(name), pointer, if_match=etag)
+
+    def fetch(self, name: str, version: str, into: Path) -> dict[str, Any]:
+        """Download a version's files and give its card; raises InvalidEncoder where a checksum differs."""
+        card = self.card(name, version)
+        for file, expected in card["files"].items():
+            source = self._root / name / version / file
+            try:
+                found = self._store.download(source, into / file)
+            except FileNotFoundError as error:
+                raise InvalidEncoder(f"{source} is missing, although its card names it") from error
+            if found != expected:
+                raise InvalidEncoder(
+                    f"{source} has SHA-256 {found}, but its card says {expected}: it was changed or damaged "
+                    "after it was registered"
+                )
+        return card
+
+    def _pointer(self, name: str) -> ObjectUri:
+        return self._root / name / "current.json"
+
+
+def _generation(version: str | None) -> int:
+    return int(version.partition("-")[0][1:]) if version else 0
