@@ -93,7 +93,12 @@ def write_part(directory: Path, number: int, *, first_row: int, ids: np.ndarray,
                 np.tile(np.arange(1, k + 1, dtype=np.int32), stop - start),
                 scores[start:stop].ravel(),
             ]
-            writer.write_table(pa.table([pa.array(column) for column in columns], schema=SCHEMA))
+            # not pa.array(): it imports pandas where there is one, a second on every rank
+            arrays = [
+                pa.Array.from_buffers(field.type, len(column), [None, pa.py_buffer(column)])
+                for field, column in zip(SCHEMA, columns, strict=True)
+            ]
+            writer.write_table(pa.table(arrays, schema=SCHEMA))
     part = Part(path.name, queries * k, temporary.stat().st_size, sha256_of(temporary))
     temporary.replace(path)
     return part

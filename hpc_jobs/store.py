@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from hpc_jobs.checked_file import sha256_of, write_whole
 
+MANIFEST = "manifest.json"
 FORMAT = "strandloop-embeddings"
 FORMAT_VERSION = 1
 DTYPE = "float32"
@@ -156,7 +157,7 @@ def write_store(
     """
     if vectors.ndim != 2 or len(read_ids) != len(vectors):
         raise StoreError(f"{len(read_ids)} read ids do not fit vectors of shape {vectors.shape}")
-    if (directory / "manifest.json").exists():
+    if (directory / MANIFEST).exists():
         raise StoreError(f"{directory} already holds a store; remove it or write to another directory")
     directory.mkdir(parents=True, exist_ok=True)
     shards: list[Shard] = []
@@ -178,18 +179,18 @@ def write_store(
         shards=tuple(shards),
     )
     body = json.dumps(manifest.to_json(), indent=2, sort_keys=True).encode() + b"\n"
-    write_whole(directory / "manifest.json", body)
+    write_whole(directory / MANIFEST, body)
     return manifest
 
 
 def read_manifest(directory: Path) -> StoreManifest:
     """The store's manifest; raises StoreError where there is none or it cannot be read."""
-    path = directory / "manifest.json"
+    path = directory / MANIFEST
     try:
         return StoreManifest.from_json(json.loads(path.read_bytes()))
     except FileNotFoundError as error:
         raise StoreError(
-            f"{directory} has no manifest.json: no embedding store, or one that was never finished"
+            f"{directory} has no {MANIFEST}: no embedding store, or one that was never finished"
         ) from error
     except (ValueError, StoreError) as error:
         raise StoreError(f"{path} cannot be used: {error}") from error

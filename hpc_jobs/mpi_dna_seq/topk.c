@@ -11,7 +11,8 @@
 #include <string.h>
 
 #define LANES 16 /* partial sums of a dot product: part of the definition of a score */
-#define STRIP 64 /* proposals compared at once */
+#define STRIP 128 /* proposals that are passed over at once, */
+#define PART 16  /* and those looked at together where one of a strip passes */
 
 /* The best k of each row of one block, ordered by (score descending, id ascending). */
 typedef struct {
@@ -61,11 +62,19 @@ static void insert(best_k *best, int64_t row, int64_t k, float score, int64_t id
         best->threshold[row] = threshold;
 }
 
-static int any_at_least(const float *proposed, int64_t count, float row_threshold, const float *thresholds)
+static int64_t smaller(int64_t a, int64_t b)
 {
-    int any = 0;
-    for (int64_t column = 0; column < count; column++)
-        any |= (proposed[column] >= row_threshold) | (proposed[column] >= thresholds[column]);
+    return a < b ? a : b;
+}
+
+/* Whether any of count proposals reaches the row's threshold or its column's: the loop that everything passes. */
+static int any_reaches(const float *proposed, int64_t count, float row_threshold, const float *thresholds)
+{
+    int32_t any = 0;
+    for (int64_t column = 0; column < count; column++) {
+        float lower = thresholds[column] < row_threshold ? thresholds[column] : row_threshold;
+        any |= -(proposed[column] >= lower);
+    }
     return any;
 }
 
@@ -85,22 +94,25 @@ int64_t merge_tile(const float *proposed, int64_t n_rows, int64_t n_columns, con
         const float *line = proposed + row * n_columns;
         int64_t start = first_row == first_column ? row + 1 : 0;
         for (int64_t strip = start; strip < n_columns; strip += STRIP) {
-            int64_t end = strip + STRIP < n_columns ? strip + STRIP : n_columns;
-            if (end - strip == STRIP
-                    ? !any_at_least(line + strip, STRIP, rows.threshold[row], columns.threshold + strip)
-                    : !any_at_least(line + strip, end - strip, rows.threshold[row], columns.threshold + strip))
+            int64_t strip_end = smaller(strip + STRIP, n_columns);
+            if (!any_reaches(line + strip, strip_end - strip, rows.threshold[row], columns.threshold + strip))
                 continue;
-            for (int64_t column = strip; column < end; column++) {
-                int for_row = line[column] >= rows.threshold[row];
-                int for_column = line[column] >= columns.threshold[column];
-                if (!(for_row | for_column))
+            for (int64_t part = strip; part < strip_end; part += PART) {
+                int64_t end = smaller(part + PART, strip_end);
+                if (!any_reaches(line + part, end - part, rows.threshold[row], columns.threshold + part))
                     continue;
-                float score = pair_score(x + row * dim, y + column * dim, dim);
-                scored++;
-                if (for_row)
-                    insert(&rows, row, k, score, first_column + column, margin);
-                if (for_column)
-                    insert(&columns, column, k, score, first_row + row, margin);
+                for (int64_t column = part; column < end; column++) {
+                    int for_row = line[column] >= rows.threshold[row];
+                    int for_column = line[column] >= columns.threshold[column];
+                    if (!(for_row | for_column))
+                        continue;
+                    float score = pair_score(x + row * dim, y + column * dim, dim);
+                    scored++;
+                    if (for_row)
+                        insert(&rows, row, k, score, first_column + column, margin);
+                    if (for_column)
+                        insert(&columns, column, k, score, first_row + row, margin);
+                }
             }
         }
     }

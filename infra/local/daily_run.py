@@ -25,7 +25,7 @@ def run(environment: Mapping[str, str], *, samples: Path, logs: Path, report: Pa
 
     :param environment: the stack's environment, as ``python -m infra.local environment`` prints it.
     :param samples: a folder with one folder of FASTQ files for each sample.
-    :param logs: where the whole output of each step goes.
+    :param logs: where the whole output of each step goes, and ``seconds.json``.
     :param report: where the batch's report is copied to, for a browser.
     """
     reads = sorted(str(path) for path in samples.glob("*/*.fq.gz"))
@@ -36,20 +36,22 @@ def run(environment: Mapping[str, str], *, samples: Path, logs: Path, report: Pa
     conf = json.dumps({"batch_id": SAMPLE_BATCH})
     python, airflow = sys.executable, str(Path(sys.executable).with_name("airflow"))
     logs.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
     steps = {
         "land": [python, "-m", "tasks.landing", "put", *where, *reads],
         "prepare_airflow": [airflow, "db", "migrate"],
         "genomics_batch": [airflow, "dags", "test", "genomics_batch", "--conf", conf],
         "encoder_retraining": [airflow, "dags", "test", "encoder_retraining", "--conf", conf],
     }
+    seconds: dict[str, float] = {}
     for name, command in steps.items():
+        started = time.monotonic()
         if not _step(name, command, environment=environment, log=logs / f"{name}.log"):
             return 1
+        seconds[name] = round(time.monotonic() - started, 1)
+    (logs / "seconds.json").write_text(json.dumps(seconds, indent=2) + "\n")
+    print(f"== all done in {sum(seconds.values()):.0f} s; logs are in {logs}\n", flush=True)
     summary = [python, "-m", "tasks.summary", *where, "--save-report", str(report)]
-    failed = subprocess.run(summary, env={**os.environ, **environment}).returncode
-    print(f"\nin all {time.monotonic() - started:.0f} s; logs are in {logs}")
-    return failed
+    return subprocess.run(summary, env={**os.environ, **environment}).returncode
 
 
 def _step(name: str, command: list[str], *, environment: Mapping[str, str], log: Path) -> bool:

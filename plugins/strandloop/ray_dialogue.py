@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -119,7 +119,7 @@ def upload(archive: CodeArchive, *, patience: float) -> Dialogue[bool]:
 
     if (yield from _insist(Ask("GET", path), exists, patience=patience)):
         return False
-    while not (yield from _insist(Ask("PUT", path, content=archive.content), exists, patience=patience)):
+    if not (yield from _insist(Ask("PUT", path, content=archive.content), exists, patience=patience)):
         raise SubmitRefused(f"Ray has no place for code archives at {path}; is the Jobs API switched on?")
     return True
 
@@ -195,22 +195,22 @@ def _watch(
     absent = False
     while True:
         job = yield from find(submission_id, patience=patience)
-        if job is None and absent:
+        overdue = job is not None and job.alive and deadline is not None and time.time() >= deadline
+        if overdue and stop_at_deadline:
+            job = yield from stop(submission_id, patience=patience)
+        # The log after the state: behind a terminal state it is complete.
+        ended = job is not None and not job.alive
+        yield from _show_log(submission_id, tail, final=ended or overdue)
+        if job is not None and ended and (job.succeeded or not overdue):
+            nodes = yield from _node_count()
+            return Outcome("ended", submission_id, job=job, nodes=nodes, last_lines=tail.last_lines)
+        if job is not None and overdue:
+            said = _deadline_said(job, deadline or 0.0, stop_at_deadline)
+            return Outcome("deadline", submission_id, job=job, said=said, last_lines=tail.last_lines)
+        if job is None and absent:  # seen twice: one odd answer loses no job
             said = "Ray answers and does not know it: its head was restarted, or somebody deleted the job"
             return Outcome("lost", submission_id, said=said, last_lines=tail.last_lines)
         absent = job is None
-        late = deadline is not None and time.time() >= deadline
-        if job is not None and job.alive and late and stop_at_deadline:
-            job = yield from stop(submission_id, patience=patience)
-        # The log after the state: behind a terminal state it is complete.
-        over = job is not None and not job.alive
-        yield from _show_log(submission_id, tail, final=over or late)
-        if job is not None and over and (job.succeeded or not late):
-            nodes = yield from _node_count()
-            return Outcome("ended", submission_id, job=job, nodes=nodes, last_lines=tail.last_lines)
-        if job is not None and late:
-            said = _deadline_said(job, deadline or 0.0, stop_at_deadline)
-            return Outcome("deadline", submission_id, job=job, said=said, last_lines=tail.last_lines)
         yield Pause(poll if deadline is None else min(poll, max(FIRST_PAUSE, deadline - time.time())))
 
 
@@ -266,7 +266,7 @@ def _insist(question: Ask, read: Callable[[Answer], T], *, patience: float) -> D
     )
 
 
-def _pauses(patience: float) -> Generator[float]:
+def _pauses(patience: float) -> Iterator[float]:
     """Growing pauses, at least one, until ``patience`` seconds have passed; jittered, as many wait at once."""
     give_up = time.time() + patience
     pause = FIRST_PAUSE

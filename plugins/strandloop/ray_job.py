@@ -168,7 +168,9 @@ class LogTail:
         end = len(text) if final else text.rfind("\n") + 1
         fresh = text[self.offset : end] if end > self.offset else ""
         self.offset += len(fresh)
-        self.last_lines = tuple(_lines("\n".join(text.removesuffix("\n").rsplit("\n", LAST_LINES)[-LAST_LINES:])))
+        self.last_lines = tuple(
+            _lines("\n".join(text.removesuffix("\n").rsplit("\n", LAST_LINES)[-LAST_LINES:]))
+        )
         return _lines(fresh)
 
 

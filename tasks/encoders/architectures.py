@@ -1,4 +1,4 @@
-"""The networks that can be loaded and trained, by ``model_type`` and by name; each is imported when it is asked for."""
+"""The networks that can be loaded and trained; each is imported only where it is asked for."""
 
 from __future__ import annotations
 

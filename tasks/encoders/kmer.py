@@ -1,6 +1,7 @@
-"""``kmer-mlp``: canonical 4- and 5-mer profile, centred, then a small network. The encoder for machines without a GPU.
+"""``kmer-mlp``: canonical 4- and 5-mer profile, centred, then a small network.
 
-A read and its reverse complement have the same profile, so they have the same vector.
+The encoder for machines without a GPU. A read and its reverse complement have the same profile, and so the
+same vector.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from tasks.encoders.model import EncoderModel, best_device
 from tasks.encoders.registry import CONFIG_FILE, WEIGHTS_FILE
-from tasks.encoders.sequences import Sequences
+from tasks.encoders.sequences import BASE_CODES, Sequences
 from tasks.errors import InvalidEncoder
 
 MODEL_TYPE = "strandloop-kmer-mlp"
@@ -30,18 +31,21 @@ class KmerMlp(EncoderModel):
     """Standardised profile -> hidden layer -> unit vector.
 
     :param dim: length of the vectors.
-    :param hidden: width of the hidden layer.
+    :param hidden: width of the hidden layer. 512 trained and encoded twice as fast as 1,024, and told
+        species apart better after the same number of steps.
     """
 
     name = "kmer-mlp"
+    centre: torch.Tensor
+    scale: torch.Tensor
 
-    def __init__(self, *, dim: int = 128, hidden: int = 1024) -> None:
+    def __init__(self, *, dim: int = 128, hidden: int = 512) -> None:
         super().__init__()
         self.dim = dim
         self.register_buffer("centre", torch.zeros(PROFILE_WIDTH))
         self.register_buffer("scale", torch.ones(PROFILE_WIDTH))
         self.layers = torch.nn.Sequential(
-            torch.nn.Linear(PROFILE_WIDTH, hidden), torch.nn.GELU(), torch.nn.Linear(hidden, dim)
+            torch.nn.Linear(PROFILE_WIDTH, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, dim)
         )
 
     @classmethod
@@ -112,7 +116,7 @@ def profiles(sequences: Sequences) -> np.ndarray:
     breaks k-mers. Columns are in alphabetical order of the canonical k-mer (the smaller of the two strands').
     """
     out = np.zeros((len(sequences), PROFILE_WIDTH), dtype=np.float32)
-    _count_kmers(sequences.bases, sequences.offsets, _BASE_CODES, _COLUMNS_4, _COLUMNS_5, out)
+    _count_kmers(sequences.bases, sequences.offsets, BASE_CODES, _COLUMNS_4, _COLUMNS_5, out)
     return out
 
 
@@ -162,6 +166,3 @@ def _canonical_columns(k: int) -> np.ndarray:
 
 _COLUMNS_4, _COLUMNS_5 = (_canonical_columns(k) for k in KMER_LENGTHS)
 PROFILE_WIDTH = int(_COLUMNS_4.max() + 1 + _COLUMNS_5.max() + 1)
-_BASE_CODES = np.full(256, 4, dtype=np.uint8)
-for _code, _letters in enumerate((b"Aa", b"Cc", b"Gg", b"Tt")):
-    _BASE_CODES[list(_letters)] = _code

@@ -11,6 +11,11 @@ import pyarrow as pa
 COMPLEMENT = np.arange(256, dtype=np.uint8)
 COMPLEMENT[np.frombuffer(b"ACGTacgt", dtype=np.uint8)] = np.frombuffer(b"TGCAtgca", dtype=np.uint8)
 
+BASE_CODES = np.full(256, 4, dtype=np.uint8)
+"""A=0, C=1, G=2, T=3 in either case, so that ``3 - code`` is the complement; everything else is 4."""
+for _code, _letters in enumerate((b"Aa", b"Cc", b"Gg", b"Tt")):
+    BASE_CODES[list(_letters)] = _code
+
 
 @dataclass(frozen=True)
 class Sequences:
@@ -38,6 +43,14 @@ class Sequences:
             return cls(np.zeros(0, np.uint8), np.zeros(len(column) + 1, np.int64))
         window = np.frombuffer(offsets, dtype=width)[column.offset : column.offset + len(column) + 1]
         return cls(np.frombuffer(bases, dtype=np.uint8), window.astype(np.int64))
+
+    @classmethod
+    def concatenate(cls, parts: list[Sequences]) -> Sequences:
+        """The sequences of all parts in one buffer."""
+        packed = [part.bases[part.offsets[0] : part.offsets[-1]] for part in parts]
+        offsets = np.zeros(1 + sum(len(part) for part in parts), dtype=np.int64)
+        np.cumsum(np.concatenate([part.lengths for part in parts]), out=offsets[1:])
+        return cls(np.concatenate(packed), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -6,7 +6,7 @@ each other among their nearest neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import collections.abc
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,13 +17,19 @@ import pyarrow.compute as pc
 from tasks.encoders.sequences import Sequences
 
 MIN_WINDOW = 40
-"""Shortest window in bases: in 36 5-mers there is still something of the genome they come from."""
+"""Shortest window in bases: its 36 5-mers still say something of the genome they come from."""
+
+SAME_VECTOR = 1 - 1e-5
+"""From this cosine on, two reads are duplicates (of either strand): nothing is left to learn from them."""
 
 
 class PairSource(Protocol):
-    """Draws positive pairs, as many as asked for, the same ones from the same random state."""
+    """Draws positive pairs, as many as asked for, and the same ones from the same random state."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the pairs are, for the encoder's card."""
+        ...
 
     def __len__(self) -> int:
         """How many different reads or pairs of reads there are to draw from."""
@@ -36,7 +42,11 @@ class PairSource(Protocol):
 
 @dataclass(frozen=True)
 class ReadWindows:
-    """Two random windows of one read, each on a random strand."""
+    """Two windows of one read that share no base, each on a random strand.
+
+    Overlapping windows are found by the k-mers they share, before anything is learnt: trained on them, the
+    encoder was worse at telling species apart than the k-mer profile itself.
+    """
 
     sequences: Sequences
     name: str = "windows of one read"
@@ -47,12 +57,18 @@ class ReadWindows:
     def draw(self, random: np.random.Generator, count: int) -> tuple[Sequences, Sequences]:
         """See :class:`PairSource`."""
         rows = random.integers(0, len(self.sequences), count)
-        return cut_windows(self.sequences, rows, random), cut_windows(self.sequences, rows, random)
+        lengths = self.sequences.lengths[rows]
+        shortest = np.minimum(MIN_WINDOW, lengths // 2)
+        cuts = random.integers(shortest, lengths - shortest + 1)
+        return (
+            _random_windows(self.sequences, rows, 0 * cuts, cuts, random),
+            _random_windows(self.sequences, rows, cuts, lengths, random),
+        )
 
 
 @dataclass(frozen=True)
 class ReadPairs:
-    """A random window of each of two reads that belong together: ``left[i]`` and ``right[i]`` are their rows."""
+    """A random window of each of two reads that belong together: rows ``left[i]`` and ``right[i]``."""
 
     sequences: Sequences
     left: np.ndarray
@@ -65,44 +81,80 @@ class ReadPairs:
     def draw(self, random: np.random.Generator, count: int) -> tuple[Sequences, Sequences]:
         """See :class:`PairSource`."""
         pairs = random.integers(0, len(self.left), count)
-        return (
-            cut_windows(self.sequences, self.left[pairs], random),
-            cut_windows(self.sequences, self.right[pairs], random),
+        left, right = (
+            _random_windows(self.sequences, rows, 0 * rows, self.sequences.lengths[rows], random)
+            for rows in (self.left[pairs], self.right[pairs])
         )
+        return left, right
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Equal shares of several sources in every draw."""
+    """Equal shares of several sources in every draw; the first ones give one more where that is not whole."""
 
-    sources: Sequence[PairSource]
-    name: str = "mixture"
+    sources: collections.abc.Sequence[PairSource]
+
+    @property
+    def name(self) -> str:
+        """The names of the sources."""
+        return " + ".join(source.name for source in self.sources)
 
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)
 
     def draw(self, random: np.random.Generator, count: int) -> tuple[Sequences, Sequences]:
-        """See :class:`PairSource`; the first sources give one pair more where the shares are not whole."""
-        shares = [
-            count // len(self.sources) + (i < count % len(self.sources)) for i in range(len(self.sources))
-        ]
-        drawn = [source.draw(random, share) for source, share in zip(self.sources, shares, strict=True)]
-        left, right = zip(*drawn, strict=True)
-        return concatenate(left), concatenate(right)
+        """See :class:`PairSource`."""
+        share, more = divmod(count, len(self.sources))
+        drawn = [source.draw(random, share + (i < more)) for i, source in enumerate(self.sources)]
+        return Sequences.concatenate([left for left, _ in drawn]), Sequences.concatenate(
+            [right for _, right in drawn]
+        )
 
 
-def cut_windows(sequences: Sequences, rows: np.ndarray, random: np.random.Generator) -> Sequences:
-    """A random window of each of ``rows``: 40 bases (or the whole of a shorter read) up to all of it, any strand."""
-    lengths = sequences.lengths[rows]
-    shortest = np.minimum(lengths, np.maximum(MIN_WINDOW, lengths // 2))
-    window = random.integers(shortest, lengths + 1)
-    starts = random.integers(0, lengths - window + 1)
-    return sequences.windows(rows, starts, window, random.random(len(rows)) < 0.5)
+def templates_of(read_ids: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """The template of each read: its id without ``/1`` or ``/2``, which mates differ in."""
+    ids = read_ids.combine_chunks() if isinstance(read_ids, pa.ChunkedArray) else read_ids
+    return pc.replace_substring_regex(ids, pattern=r"/[12]$", replacement="")
 
 
-def concatenate(parts: Sequence[Sequences]) -> Sequences:
-    """The sequences of all parts in one buffer; each part's buffer must hold nothing else."""
-    lengths = np.concatenate([part.lengths for part in parts])
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return Sequences(np.concatenate([part.bases for part in parts]), offsets)
+def mates(templates: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the two reads of every template that has two, in the order in which they stand."""
+    codes = templates.dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    order = np.argsort(codes, kind="stable")
+    sorted_codes = codes[order]
+    first = np.flatnonzero(sorted_codes[:-1] == sorted_codes[1:])
+    return order[first], order[first + 1]
+
+
+def mutual_neighbours(
+    query: np.ndarray, neighbour: np.ndarray, cosine: np.ndarray, *, templates: pa.Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of reads that each name the other as a neighbour, each pair once; left row < right row.
+
+    Without mates (they are a source of their own) and without duplicates.
+
+    :param query, neighbour: rows of ``templates``, one edge each, int64.
+    :param cosine: similarity of the edge, float32.
+    """
+    codes = templates.dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    wanted = (cosine < SAME_VECTOR) & (codes[query] != codes[neighbour])
+    query, neighbour = query[wanted].astype(np.int64), neighbour[wanted].astype(np.int64)
+    rows = len(templates)
+    mutual = np.intersect1d(query * rows + neighbour, neighbour * rows + query)
+    left, right = np.divmod(mutual, max(rows, 1))
+    once = left < right
+    return left[once], right[once]
+
+
+def _random_windows(
+    sequences: Sequences,
+    rows: np.ndarray,
+    first: np.ndarray,
+    end: np.ndarray,
+    random: np.random.Generator,
+) -> Sequences:
+    """A window within bases ``first`` to ``end`` of each row, of random length (40 bases or more) and strand."""
+    available = end - first
+    lengths = random.integers(np.minimum(MIN_WINDOW, available), available + 1)
+    starts = first + random.integers(0, available - lengths + 1)
+    return sequences.windows(rows, starts, lengths, random.random(len(rows)) < 0.5)

@@ -1,0 +1,168 @@
+"""The processes that a stack started: recorded when they start, recognised later, ended as families."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from infra.local.layout import StackError
+from infra.local.process_table import (
+    Process,
+    ancestors,
+    boot_id,
+    find_process,
+    marked,
+    process_table,
+    with_descendants,
+)
+
+MARK = "STRANDLOOP_STACK"
+LOG_LINES_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class ProcessRecord:
+    """A started process: its id, and what tells it from a later process with the same id."""
+
+    name: str
+    pid: int
+    started: int
+    boot: str
+    command: list[str]
+
+
+class Processes:
+    """Starts named processes in sessions of their own and ends them with all they started.
+
+    Every process carries ``STRANDLOOP_STACK=<mark>`` in its environment, which its children inherit. So a
+    daemon's orphans (a Slurm job step after its slurmd was killed) are found and ended as well.
+    """
+
+    def __init__(self, *, records: Path, logs: Path, mark: str) -> None:
+        self._records = records
+        self._logs = logs
+        self._mark = f"{MARK}={mark}"
+
+    def start(self, name: str, command: list[str], *, env: Mapping[str, str]) -> None:
+        """Start ``command`` with its output appended to ``logs/<name>.log``; it outlives this program."""
+        key, _, value = self._mark.partition("=")
+        with self.log(name).open("ab") as log:
+            started = subprocess.Popen(
+                command,
+                env={**env, key: value},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        process = find_process(started.pid)
+        if process is None:
+            raise StackError(f"{name} ended as it started\n{self.log_tail(name)}")
+        record = ProcessRecord(name, started.pid, process.started, boot_id(), command)
+        self._path(name).write_text(json.dumps(asdict(record), indent=2) + "\n")
+
+    def record(self, name: str) -> ProcessRecord | None:
+        """What was recorded when ``name`` was last started."""
+        path = self._path(name)
+        return ProcessRecord(**json.loads(path.read_text())) if path.exists() else None
+
+    def alive(self, name: str) -> bool:
+        """Whether the very process that was recorded still runs."""
+        record = self.record(name)
+        return record is not None and _is_same(record)
+
+    def recorded(self) -> list[str]:
+        """The names of all processes that were started and not ended by :meth:`end`."""
+        return sorted(path.stem for path in self._records.glob("*.json"))
+
+    def log(self, name: str) -> Path:
+        """The file that holds what ``name`` printed."""
+        return self._logs / f"{name}.log"
+
+    def log_tail(self, name: str) -> str:
+        """The end of the log, indented, with its path: for error messages."""
+        path = self.log(name)
+        lines = path.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:] if path.exists() else []
+        return "\n".join([f"the end of {path}:", *(f"    {line}" for line in lines)])
+
+    def wait_until(
+        self, probe: Callable[[], str | None], *, what: str, watch: tuple[str, ...], timeout_s: float
+    ) -> None:
+        """Ask ``probe`` until it gives None; raises with its last answer, or when a watched process ends.
+
+        :param probe: None when all is well, else what is still missing.
+        """
+        deadline = time.monotonic() + timeout_s
+        pause_s = 0.05
+        while (problem := probe()) is not None:
+            for name in watch:
+                if not self.alive(name):
+                    raise StackError(f"{what}: {name} ended early\n{self.log_tail(name)}")
+            if time.monotonic() > deadline:
+                tails = "\n".join(self.log_tail(name) for name in watch)
+                raise StackError(f"{what} is not ready after {timeout_s:.0f} s: {problem}\n{tails}")
+            time.sleep(pause_s)
+            pause_s = min(0.5, pause_s * 1.5)
+
+    def end(self) -> int:
+        """End every recorded process, what they started, and orphans with the mark; gives how many ended.
+
+        The recorded processes are asked first (SIGTERM), then what they left behind, then all are killed.
+        """
+        ended: set[tuple[int, int]] = set()
+        stages = [(signal.SIGTERM, self._roots, 20.0), (signal.SIGTERM, self._family, 5.0)]
+        stages += [(signal.SIGKILL, self._family, 10.0)]
+        for stage, (number, members, patience_s) in enumerate(stages):
+            family = self._family() if stage == 0 else members()
+            ended |= {(process.pid, process.started) for process in family}
+            for process in members():
+                _send(process, number)
+            deadline = time.monotonic() + patience_s
+            while (left := members()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if not self._family():
+                break
+        else:
+            pids = ", ".join(str(process.pid) for process in left)
+            raise StackError(f"these processes cannot be ended: {pids}")
+        for name in self.recorded():
+            self._path(name).unlink()
+        return len(ended)
+
+    def _roots(self) -> list[Process]:
+        records = [record for name in self.recorded() if (record := self.record(name)) is not None]
+        found = [find_process(record.pid) for record in records if _is_same(record)]
+        return [process for process in found if process is not None]
+
+    def _family(self) -> list[Process]:
+        """The recorded processes, their sessions, their descendants, and whatever carries the mark."""
+        table = process_table()
+        roots = {process.pid for process in self._roots()}
+        in_sessions = {process.pid for process in table.values() if process.session in roots}
+        family = with_descendants(roots | in_sessions | marked(self._mark, table), table)
+        return [table[pid] for pid in family - ancestors(os.getpid(), table)]
+
+    def _path(self, name: str) -> Path:
+        return self._records / f"{name}.json"
+
+
+def _is_same(record: ProcessRecord) -> bool:
+    process = find_process(record.pid)
+    return process is not None and process.started == record.started and record.boot == boot_id()
+
+
+def _send(process: Process, number: signal.Signals) -> None:
+    """Signal a process if its id still means that process."""
+    found = find_process(process.pid)
+    if found is not None and found.started == process.started:
+        try:
+            os.kill(process.pid, number)
+        except ProcessLookupError:
+            return  # it ended between the look and the signal

@@ -1,0 +1,229 @@
+"""Slurm jobs as Airflow tasks."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.common.compat.sdk import conf
+from airflow.sdk import BaseOperator, Context
+
+from strandloop.errors import InvalidJob, RemoteJobError
+from strandloop.hooks.slurm import Completed, SlurmHook
+from strandloop.job_identity import identity_of
+from strandloop.job_record import JobRecord
+from strandloop.links.slurm import SlurmJobLink
+from strandloop.slurm_commands import LOG, Command
+from strandloop.slurm_state import JobState
+from strandloop.slurm_submission import Submission
+from strandloop.slurm_submitter import Submitter
+from strandloop.slurm_waiting import cancel, settle, wait
+from strandloop.slurm_watch import Outcome, WatchPlan, job_in_words
+from strandloop.triggers.slurm import SlurmJobTrigger
+
+# Airflow kills a task process that has not ended a minute after it was asked to.
+KILL_WAIT = 40.0
+
+#: Typed resources, and sbatch's own names for them.
+RESOURCES = {
+    "partition": "partition",
+    "nodes": "nodes",
+    "ntasks_per_node": "ntasks-per-node",
+    "cpus_per_task": "cpus-per-task",
+    "mem": "mem",
+    "time": "time",
+    "gres": "gres",
+    "constraint": "constraint",
+    "dependency": "dependency",
+    "signal": "signal",
+    "comment": "comment",
+}
+
+
+class SlurmJobOperator(BaseOperator):
+    """Runs a batch script on a Slurm cluster, at most one living job per task whatever happens here.
+
+    The job is found again by its identity (see :mod:`strandloop.job_identity`): a retry attaches to the
+    job that still lives, takes the result of one that has succeeded meanwhile, and submits the next
+    attempt only of one that was seen to fail. Clearing the task starts a new job.
+
+    Returns the job's record (:class:`strandloop.job_record.JobRecord`) by XCom: of the finished job, or,
+    without ``wait_for_completion``, the reference that :class:`~strandloop.sensors.slurm.SlurmJobSensor`
+    takes.
+
+    :param script: absolute path, on the Airflow side, of a batch script for bash. Its ``#SBATCH`` lines
+        count; names, output files, working directory and holds are the operator's, arrays are refused.
+    :param body: text of the batch script, instead of ``script``.
+    :param script_args: arguments of the script.
+    :param ssh_conn_id: connection to the login node; it must carry the ``host_key`` extra.
+    :param job_root: directory on the cluster's shared file system. Script, log and exit status of a
+        job are in ``<job_root>/<identity>/<attempt>``, which is also its working directory.
+    :param environment: exported to the script.
+    :param wait_for_completion: whether this task waits for the job's end.
+    :param deferrable: whether it waits in the triggerer.
+    :param partition: as sbatch's option of this name, like ``nodes``, ``ntasks_per_node``,
+        ``cpus_per_task``, ``mem``, ``time``, ``gres``, ``constraint``, ``dependency``, ``signal`` and
+        ``comment``. Each of them overrides the script's own.
+    :param requeue: whether Slurm may start the job again after a node failed; ``None`` leaves it to the
+        cluster.
+    :param poll_interval_seconds: seconds between two looks at the job.
+    :param queue_timeout_seconds: the job is cancelled if it has not started so long after submission.
+    :param run_timeout_seconds: the job is cancelled if it has run so long.
+    :param unknown_timeout_seconds: the task fails if nobody can tell so long how the job stands.
+    :param cancel_on_kill: whether ending or clearing the task by hand cancels the job.
+    """
+
+    template_fields: Sequence[str] = (
+        "script",
+        "body",
+        "script_args",
+        "ssh_conn_id",
+        "job_root",
+        "environment",
+        *RESOURCES,
+    )
+    template_fields_renderers = {"body": "bash", "environment": "json"}  # noqa: RUF012
+    operator_extra_links = (SlurmJobLink(),)
+    ui_color = "#e4eef6"
+
+    def __init__(
+        self,
+        *,
+        job_root: str,
+        script: str | None = None,
+        body: str | None = None,
+        script_args: Sequence[str] = (),
+        ssh_conn_id: str = SlurmHook.default_conn_name,
+        environment: Mapping[str, str] | None = None,
+        wait_for_completion: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        partition: str | None = None,
+        nodes: int | str | None = None,
+        ntasks_per_node: int | str | None = None,
+        cpus_per_task: int | str | None = None,
+        mem: str | None = None,
+        time: str | None = None,
+        gres: str | None = None,
+        constraint: str | None = None,
+        dependency: str | None = None,
+        signal: str | None = None,
+        comment: str | None = None,
+        requeue: bool | None = None,
+        poll_interval_seconds: float = 15.0,
+        queue_timeout_seconds: float | None = None,
+        run_timeout_seconds: float | None = None,
+        unknown_timeout_seconds: float = 600.0,
+        cancel_on_kill: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if (script is None) == (body is None):
+            raise ValueError(f"task {self.task_id!r}: give either script or body")
+        self.job_root = job_root
+        self.script = script
+        self.body = body
+        self.script_args = script_args
+        self.ssh_conn_id = ssh_conn_id
+        self.environment = environment
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.partition = partition
+        self.nodes = nodes
+        self.ntasks_per_node = ntasks_per_node
+        self.cpus_per_task = cpus_per_task
+        self.mem = mem
+        self.time = time
+        self.gres = gres
+        self.constraint = constraint
+        self.dependency = dependency
+        self.signal = signal
+        self.comment = comment
+        self.requeue = requeue
+        self.poll_interval_seconds = poll_interval_seconds
+        self.queue_timeout_seconds = queue_timeout_seconds
+        self.run_timeout_seconds = run_timeout_seconds
+        self.unknown_timeout_seconds = unknown_timeout_seconds
+        self.cancel_on_kill = cancel_on_kill
+        self._identity: str | None = None
+        self._killed = False
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Make sure that the job is there, and wait for it if that was asked for."""
+        ti = context["ti"]
+        self._identity = identity = identity_of(ti)
+        with SlurmHook(self.ssh_conn_id) as hook:
+
+            def run(command: Command) -> Completed:
+                # Airflow calls on_kill in the middle of whatever goes on and returns here afterwards.
+                if self._killed:
+                    raise RemoteJobError(f"the task was ended while it worked on job {identity}")
+                return hook.run(command)
+
+            submitter = Submitter(run, log=self.log.info, patience=self.unknown_timeout_seconds)
+            record = submitter.ensure(self._submission(identity))
+            SlurmJobLink().persist(ti, url=hook.url(posixpath.join(str(record.job_dir), LOG)))
+            self.log.info("%s; its files are in %s", job_in_words(record), record.job_dir)
+            if not self.wait_for_completion or record.state == JobState.SUCCEEDED:
+                return record.to_xcom()
+            plan = self._plan(record, reader=f"{identity[:8]}-{ti.try_number}")
+            if not self.deferrable:
+                return settle(run, wait(run, plan, say=self.log.info))
+        self.defer(
+            trigger=SlurmJobTrigger(self.ssh_conn_id, cancel_on_kill=self.cancel_on_kill, **plan.to_kwargs()),
+            method_name="execute_complete",
+        )
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Take the trigger's event: the job's record, or the reason for failing."""
+        with SlurmHook(self.ssh_conn_id) as hook:
+            return settle(hook.run, Outcome.from_event(event))
+
+    def on_kill(self) -> None:
+        """Cancel the job and wait until it is gone; over a connection of its own, for this interrupts."""
+        self._killed = True
+        if self._identity is None or not self.cancel_on_kill:
+            return
+        with SlurmHook(self.ssh_conn_id) as hook:
+            gone = cancel(hook.run, self._identity, patience=KILL_WAIT)
+        self.log.info("job %s was cancelled%s", self._identity, "" if gone else ", and is still ending")
+
+    def options(self) -> list[str]:
+        """Return the typed resources as options of sbatch."""
+        values = {flag: getattr(self, name) for name, flag in RESOURCES.items()}
+        options = [f"--{flag}={value}" for flag, value in values.items() if value not in (None, "")]
+        if self.requeue is not None:
+            options.append("--requeue" if self.requeue else "--no-requeue")
+        return options
+
+    def _submission(self, identity: str) -> Submission:
+        return Submission(
+            identity=identity,
+            job_root=self.job_root,
+            script=self._script_text(),
+            script_args=tuple(str(argument) for argument in self.script_args),
+            environment={name: str(value) for name, value in (self.environment or {}).items()},
+            options=tuple(self.options()),
+        )
+
+    def _script_text(self) -> str:
+        if self.body is not None:
+            return self.body
+        path = Path(str(self.script))
+        if not path.is_absolute():
+            raise InvalidJob(f"script must be an absolute path on the Airflow side, not {self.script!r}")
+        try:
+            return path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise InvalidJob(f"batch script {path} cannot be read: {error}") from error
+
+    def _plan(self, record: JobRecord, *, reader: str) -> WatchPlan:
+        return WatchPlan(
+            record.to_xcom(),
+            reader=reader,
+            poll_interval_seconds=self.poll_interval_seconds,
+            queue_timeout_seconds=self.queue_timeout_seconds,
+            run_timeout_seconds=self.run_timeout_seconds,
+            unknown_timeout_seconds=self.unknown_timeout_seconds,
+        )

@@ -1,0 +1,212 @@
+"""What was asked about one Slurm job and what answered: the raw texts, and readers for each of them.
+
+Written for the text of Slurm 22.05 to 25.11. ``--json`` is not used: its shape changed in between.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one command said: exit status, standard output and error together."""
+
+    rc: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that was asked about one job. ``None`` means: was not asked, or is not there.
+
+    :param exit_file: text of ``exit.json`` in the job's directory.
+    :param verdict: text of ``verdict.json``, the end that an earlier look has concluded.
+    """
+
+    job_id: str
+    name: str
+    exit_file: str | None = None
+    scontrol: Answer | None = None
+    squeue: Answer | None = None
+    sacct: Answer | None = None
+    verdict: str | None = None
+
+    @property
+    def forgotten(self) -> bool:
+        """The controller answered, and does not know the job (any more)."""
+        answer = self.scontrol
+        if answer is None or (answer.rc != 0 and "Invalid job id" not in answer.text):
+            return False
+        return read_scontrol(self) is None
+
+    def describe(self) -> str:
+        """Say in one line what was asked and what answered."""
+        if not self.exit_file:
+            parts = ["exit file: none"]
+        elif read_exit_file(self) is None:
+            parts = [f"exit file: damaged or of another job ({_short(self.exit_file)})"]
+        else:
+            parts = [f"exit file: {_short(self.exit_file)}"]
+        for who, answer in (("scontrol", self.scontrol), ("squeue", self.squeue), ("sacct", self.sacct)):
+            if answer is not None:
+                parts.append(f"{who}: exit status {answer.rc}, {_short(answer.text) or 'no text'}")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Account:
+    """One witness's account of the job. Times are ISO 8601 UTC.
+
+    :param source: who says so: ``exit file``, ``scontrol``, ``squeue`` or ``sacct``.
+    :param code: Slurm's state code; of an exit file ``COMPLETED`` or ``FAILED``.
+    :param why: Slurm's reason for the state, empty if there is none.
+    :param signal: that ended the job, or that its wrapper was sent from outside; empty or ``0`` if none.
+    :param nodes: names as Slurm writes them, for example ``n[1-2]``.
+    :param restarts: how often Slurm had started the job again; ``None`` where the witness does not know.
+    """
+
+    source: str
+    code: str
+    why: str = ""
+    exit_code: int | None = None
+    signal: str = ""
+    nodes: str = ""
+    node_count: int = 0
+    started_at: str | None = None
+    ended_at: str | None = None
+    restarts: int | None = None
+
+
+def read_exit_file(evidence: Evidence) -> Account | None:
+    """Read the report of the job's own wrapper; ``None`` if it is not whole or about another job."""
+    if not evidence.exit_file:
+        return None
+    try:
+        value = json.loads(evidence.exit_file)
+        if str(value["job_id"]) != evidence.job_id:
+            return None
+        exit_code = int(value["exit_code"])
+        return Account(
+            "exit file",
+            "FAILED" if exit_code else "COMPLETED",
+            exit_code=exit_code,
+            signal=str(value["told"]),
+            nodes=str(value["hosts"]),
+            node_count=int(value["nodes"]),
+            started_at=str(value["started_at"]),
+            ended_at=str(value["ended_at"]),
+            restarts=int(value["restart_count"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def read_scheduler(evidence: Evidence) -> Account | None:
+    """Return the account of the first of scontrol, squeue and sacct that knows the job."""
+    return read_scontrol(evidence) or read_squeue(evidence) or read_sacct(evidence)
+
+
+def read_scontrol(evidence: Evidence) -> Account | None:
+    """Find the job in ``scontrol show job --oneliner``, by number and name.
+
+    A rebuilt controller counts from 1 again: the number alone does not make it our job.
+    """
+    if evidence.scontrol is None or evidence.scontrol.rc != 0:
+        return None
+    for line in evidence.scontrol.text.splitlines():
+        fields = scontrol_fields(line)
+        if fields.get("JobId") != evidence.job_id or fields.get("JobName") != evidence.name:
+            continue
+        exit_code, signal = _exit_pair(fields.get("ExitCode", ""))
+        restarts = fields.get("Restarts", "")
+        return Account(
+            "scontrol",
+            fields.get("JobState", ""),
+            why=_unless(fields.get("Reason", ""), "None"),
+            exit_code=exit_code,
+            signal=signal,
+            nodes=_unless(fields.get("NodeList", ""), "(null)"),
+            node_count=_count(fields.get("NumNodes", "")),
+            started_at=_time(fields.get("StartTime")),
+            ended_at=_time(fields.get("EndTime")),
+            restarts=int(restarts) if restarts.isdigit() else None,
+        )
+    return None
+
+
+def read_squeue(evidence: Evidence) -> Account | None:
+    """Find the job in ``squeue --format=%A|%j|%T|%r|%D|%N``."""
+    if evidence.squeue is None or evidence.squeue.rc != 0:
+        return None
+    for line in evidence.squeue.text.splitlines():
+        cells = line.split("|")
+        if len(cells) == 6 and cells[0] == evidence.job_id and cells[1] == evidence.name:
+            return Account(
+                "squeue", cells[2], why=_unless(cells[3], "None"), node_count=_count(cells[4]), nodes=cells[5]
+            )
+    return None
+
+
+def read_sacct(evidence: Evidence) -> Account | None:
+    """Find the job's last run in ``sacct -X --duplicates``, which lists every run, oldest first."""
+    if evidence.sacct is None or evidence.sacct.rc != 0:
+        return None
+    rows = [line.split("|") for line in evidence.sacct.text.splitlines()]
+    rows = [r for r in rows if len(r) == 8 and r[0] == evidence.job_id and r[1] == evidence.name]
+    if not rows:
+        return None
+    _, _, state, exit_text, start, end, node_count, nodes = rows[-1]
+    code, _, why = state.partition(" ")  # "CANCELLED by 1000"
+    exit_code, signal = _exit_pair(exit_text)
+    return Account(
+        "sacct",
+        code.rstrip("+"),
+        why=why,
+        exit_code=exit_code,
+        signal=signal,
+        nodes=_unless(nodes, "None assigned"),
+        node_count=_count(node_count),
+        started_at=_time(start),
+        ended_at=_time(end),
+        restarts=len(rows) - 1,
+    )
+
+
+def scontrol_fields(line: str) -> dict[str, str]:
+    """Read one line of ``scontrol show job --oneliner``; of a key that comes twice, the first counts.
+
+    Free text of the user (the comment) stands behind the fields that matter, so it cannot forge them.
+    """
+    fields: dict[str, str] = {}
+    for match in re.finditer(r"(?:^|\s)([A-Z][\w/:]*)=(.*?)(?=\s+[A-Z][\w/:]*=|\s*$)", line):
+        fields.setdefault(match[1], match[2].strip())
+    return fields
+
+
+def _exit_pair(text: str) -> tuple[int | None, str]:
+    """Read Slurm's ``<exit code>:<signal>``."""
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    return (int(match[1]), _unless(match[2], "0")) if match else (None, "")
+
+
+def _count(text: str) -> int:
+    """Read ``NumNodes``; a waiting job may show a range such as ``1-4``, of which the lower end counts."""
+    match = re.match(r"\d+", text)
+    return int(match[0]) if match else 0
+
+
+def _time(text: str | None) -> str | None:
+    """Read Slurm's time, which was asked for with TZ=UTC; ``Unknown`` and ``N/A`` are none."""
+    return f"{text}Z" if text and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", text) else None
+
+
+def _unless(text: str, nothing: str) -> str:
+    return "" if text == nothing else text
+
+
+def _short(text: str) -> str:
+    line = " / ".join(text.split("\n")).strip(" /")
+    return line if len(line) <= 300 else line[:300] + " ..."

@@ -1,0 +1,136 @@
+"""The batch script that is submitted: the user's script, run under a wrapper that leaves evidence."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+
+from strandloop.errors import InvalidJob
+
+#: Options of sbatch that belong to the operator; found in a script they are left out.
+_OURS = {
+    "-J": "--job-name",
+    "-o": "--output",
+    "-e": "--error",
+    "-D": "--chdir",
+    "-H": "--hold",
+    "--open-mode": "--open-mode",
+    "--parsable": "--parsable",
+}
+_WITHOUT_VALUE = {"--hold", "--parsable", "-H"}
+#: Options under which one submission is not one job that we can follow.
+_REFUSED = {"-a": "--array", "-W": "--wait", "--wrap": "--wrap"}
+
+#: Exit status of a second job that found the attempt's directory taken.
+DUPLICATE = 98
+
+_BODY = r"""
+restart=${SLURM_RESTART_COUNT:-0}
+exit_file=$STRANDLOOP_JOB_DIR/exit.json
+
+# The first job to get here owns this directory; hard links are atomic on NFS and Lustre too.
+printf '%s\n' "$SLURM_JOB_ID" > "$STRANDLOOP_JOB_DIR/owner.$SLURM_JOB_ID"
+ln "$STRANDLOOP_JOB_DIR/owner.$SLURM_JOB_ID" "$STRANDLOOP_JOB_DIR/owner" 2>/dev/null
+owner=$(cat "$STRANDLOOP_JOB_DIR/owner")
+if [ "$owner" != "$SLURM_JOB_ID" ]; then
+    echo "strandloop: job ${owner:-(unreadable)} already owns $STRANDLOOP_JOB_DIR; this one does nothing" >&2
+    exit @DUPLICATE@
+fi
+
+# A job that Slurm started again leaves the report of its earlier run aside.
+[ -e "$exit_file" ] && mv -f "$exit_file" "$STRANDLOOP_JOB_DIR/exit.before-restart-$restart.json"
+
+started_at=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+bash "$STRANDLOOP_JOB_DIR/script.sbatch" "${script_args[@]}" &
+child=$!
+
+# Slurm signals the batch shell alone for --signal=B:..., and a shell must not die before its child.
+told=
+forward() {
+    told=$1
+    interrupted=yes
+    kill -s "$1" "$child" 2>/dev/null
+}
+for name in HUP INT QUIT TERM USR1 USR2; do
+    trap "forward $name" "$name"
+done
+while :; do
+    interrupted=
+    wait "$child"
+    status=$?
+    [ -z "$interrupted" ] && break
+done
+
+# Temporary name, fsync, rename: a report is there whole or not at all.
+report=$exit_file.$SLURM_JOB_ID.tmp
+signal=null
+[ "$status" -gt 128 ] && [ "$status" -le 192 ] && signal=$((status - 128))
+if {
+    printf '{"job_id": "%s", "exit_code": %d, "signal": %s, ' "$SLURM_JOB_ID" "$status" "$signal"
+    printf '"told": "%s", "started_at": "%s", ' "$told" "$started_at"
+    printf '"ended_at": "%s", "hosts": "%s", ' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$SLURM_JOB_NODELIST"
+    printf '"nodes": %d, "restart_count": %d}\n' "${SLURM_JOB_NUM_NODES:-1}" "$restart"
+} > "$report"; then
+    sync "$report" && mv -f "$report" "$exit_file" && sync "$STRANDLOOP_JOB_DIR"
+else
+    echo "strandloop: could not write $exit_file; the scheduler alone knows how this job ended" >&2
+fi
+exit "$status"
+""".replace("@DUPLICATE@", str(DUPLICATE))
+
+
+def batch_script(
+    script: str,
+    *,
+    job_dir: str,
+    script_args: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Return the text for ``sbatch``'s standard input.
+
+    Its head repeats the ``#SBATCH`` lines of ``script``, so that they count as written; options on
+    sbatch's command line override them. Its body runs ``script.sbatch`` (a copy of ``script`` in
+    ``job_dir``) with bash, forwards signals to it, and reports the end in ``job_dir/exit.json``.
+
+    :param environment: exported in the wrapper; not by ``--export``, which would cut values at commas.
+    :raises InvalidJob: for an option that makes one submission several jobs, or a bad variable name.
+    """
+    lines = ["#!/bin/bash"]
+    lines += [f"#SBATCH {shlex.join(options)}" for options in _directives(script)]
+    for name, value in (environment or {}).items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise InvalidJob(f"environment: {name!r} is not a name that a shell can export")
+        lines.append(f"export {name}={shlex.quote(str(value))}")
+    lines.append(f"export STRANDLOOP_JOB_DIR={shlex.quote(job_dir)}")
+    lines.append(f"script_args=({shlex.join(script_args)})")
+    return "\n".join(lines) + "\n" + _BODY.lstrip("\n")
+
+
+def _directives(script: str) -> Iterator[list[str]]:
+    """Yield the options of each ``#SBATCH`` line, as sbatch does only up to the first command."""
+    for line in script.splitlines():
+        if line.strip() and not line.startswith("#"):
+            return
+        if line.startswith("#SBATCH"):
+            try:
+                options = list(_without_ours(shlex.split(line.removeprefix("#SBATCH"), comments=True)))
+            except ValueError as error:
+                raise InvalidJob(f"cannot read {line!r} of the batch script: {error}") from error
+            if options:
+                yield options
+
+
+def _without_ours(options: list[str]) -> Iterator[str]:
+    """Leave out the options that the operator sets itself, with their values."""
+    rest = iter(options)
+    for option in rest:
+        key = option.split("=", 1)[0] if option.startswith("--") else option[:2]
+        refused = _REFUSED.get(key, key)
+        if refused in _REFUSED.values():
+            raise InvalidJob(f"the batch script asks for {option!r}: {refused} is not supported here")
+        if key in _OURS or key in _OURS.values():
+            if key not in _WITHOUT_VALUE and option == key:
+                next(rest, None)
+        else:
+            yield option

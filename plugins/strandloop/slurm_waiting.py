@@ -1,0 +1,125 @@
+"""Waiting for Slurm jobs and ending them: the loops around :mod:`strandloop.slurm_watch`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from strandloop.errors import ConnectionBroken, InvalidJob, JobFailed, JobTimeout, StateUnknown
+from strandloop.hooks.slurm import AsyncSlurmHook, Completed
+from strandloop.job_record import JobRecord
+from strandloop.slurm_commands import Command, cancel_by_name, parse_queued, queued
+from strandloop.slurm_state import JobState
+from strandloop.slurm_watch import Outcome, SlurmWatch, WatchPlan, job_in_words
+
+Run = Callable[[Command], Completed]
+
+log = logging.getLogger(__name__)
+
+
+def wait(run: Run, plan: WatchPlan, *, say: Callable[[str], None]) -> Outcome:
+    """Block until the job ended, a limit passed, or nobody could tell for too long.
+
+    :param say: receives the job's log lines.
+    """
+    watch = SlurmWatch(plan, log=say)
+    while True:
+        if (outcome := look(run, watch)) is not None:
+            return outcome
+        time.sleep(watch.pause())
+
+
+def look(run: Run, watch: SlurmWatch) -> Outcome | None:
+    """Ask once how the job stands."""
+    try:
+        outcome = watch.observe(run(watch.command()).stdout, now=time.time())
+        if outcome is not None and outcome.failed:
+            return _closed(outcome, run(watch.closing(outcome)))
+    except ConnectionBroken as error:
+        outcome = watch.unanswered(str(error), now=time.time())
+    return outcome
+
+
+async def wait_in_loop(hook: AsyncSlurmHook, plan: WatchPlan, *, say: Callable[[str], None]) -> Outcome:
+    """Do what :func:`wait` does without blocking; a connection that cannot work is an outcome too."""
+    watch = SlurmWatch(plan, log=say)
+    while True:
+        try:
+            answer = await hook.run(watch.command())
+            outcome = watch.observe(answer.stdout, now=time.time())
+            if outcome is not None and outcome.failed:
+                outcome = _closed(outcome, await hook.run(watch.closing(outcome)))
+        except ConnectionBroken as error:
+            outcome = watch.unanswered(str(error), now=time.time())
+        except InvalidJob as error:
+            return Outcome(plan.record, str(JobState.UNKNOWN), "", invalid=str(error))
+        if outcome is not None:
+            return outcome
+        await asyncio.sleep(watch.pause())
+
+
+def settle(run: Run, outcome: Outcome, *, cancel_patience: float = 60.0) -> dict[str, Any]:
+    """Return the record of a job that succeeded; cancel a job that passed a limit; else raise.
+
+    :raises JobFailed: if the job was seen to fail; as :class:`JobTimeout` if a limit of the task passed.
+    :raises StateUnknown: if nobody could tell.
+    :raises InvalidJob: if the connection cannot work.
+    """
+    record = JobRecord.from_xcom(outcome.record)
+    job = job_in_words(record)
+    if outcome.invalid:
+        raise InvalidJob(f"{job}: {outcome.invalid}")
+    if outcome.state == JobState.SUCCEEDED:
+        return outcome.record
+    if outcome.limit:
+        gone = cancel(run, record.name, patience=cancel_patience)
+        watch = SlurmWatch(WatchPlan(outcome.record, reader="settle"), log=log.info)
+        outcome = _closed(outcome, run(watch.closing(outcome)))
+        told = "it was cancelled" if gone else "it was told to stop and is still in the queue"
+        raise JobTimeout(
+            job, reason=f"{outcome.reason}; {told}", nodes=outcome.nodes, last_lines=outcome.last_lines
+        )
+    if outcome.state == JobState.UNKNOWN:
+        raise StateUnknown(f"{job}: {outcome.reason}. The job itself was left alone")
+    raise JobFailed(
+        job,
+        reason=f"{outcome.state}: {outcome.reason}",
+        exit_code=outcome.exit_code,
+        nodes=outcome.nodes,
+        last_lines=outcome.last_lines,
+    )
+
+
+def cancel(run: Run, name: str, *, patience: float) -> bool:
+    """Cancel whatever lives under an identity and wait until it is gone; return whether it is."""
+    give_up_at = time.monotonic() + patience
+    run(cancel_by_name(name))
+    while not _gone(run(queued(name))):
+        if time.monotonic() > give_up_at:
+            return False
+        time.sleep(1.0)
+    return True
+
+
+async def cancel_in_loop(hook: AsyncSlurmHook, name: str, *, patience: float) -> bool:
+    """Do what :func:`cancel` does without blocking."""
+    give_up_at = time.monotonic() + patience
+    await hook.run(cancel_by_name(name))
+    while not _gone(await hook.run(queued(name))):
+        if time.monotonic() > give_up_at:
+            return False
+        await asyncio.sleep(1.0)
+    return True
+
+
+def _gone(answer: Completed) -> bool:
+    return answer.rc == 0 and not parse_queued(answer.stdout.decode("utf-8", "replace"))
+
+
+def _closed(outcome: Outcome, answer: Completed) -> Outcome:
+    if answer.rc != 0:
+        log.warning("could not keep the verdict beside the job: %s", answer.text)
+    return outcome.with_log_end(answer.stdout)

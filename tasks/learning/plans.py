@@ -1,0 +1,26 @@
+"""How long and how fast each architecture is trained: measured, see the comments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tasks.encoders.model import EncoderModel
+from tasks.learning.contrastive import TrainingPlan
+
+FIRST_PLANS = {
+    "kmer-mlp": TrainingPlan(steps=600, pairs_per_step=512, learning_rate=1e-3, temperature=0.1, seed=1),
+    "dna-transformer": TrainingPlan(
+        steps=600, pairs_per_step=256, learning_rate=5e-4, temperature=0.1, seed=1
+    ),
+}
+
+
+def first_plan(architecture: type[EncoderModel]) -> TrainingPlan:
+    """The plan for training from random weights."""
+    return FIRST_PLANS[architecture.name]
+
+
+def retraining_plan(architecture: type[EncoderModel]) -> TrainingPlan:
+    """The plan for training on from a parent: half the learning rate, which keeps what the parent knows."""
+    first = FIRST_PLANS[architecture.name]
+    return replace(first, learning_rate=first.learning_rate / 2)

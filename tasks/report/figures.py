@@ -1,0 +1,185 @@
+"""The figures of the page, each one an SVG document in a ``data:`` address.
+
+As an image each figure is a document of its own, so names inside one cannot meet those of another. The same
+numbers give the same bytes: identifiers are salted by a constant, and no date is written.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter
+
+BEFORE, AFTER = "#a9b2ba", "#0f6b74"
+INK, FAINT, OTHERS = "#2b3137", "#d9dde1", "#c4cacf"
+CLUSTER_COLOURS = (
+    "#0f6b74",
+    "#d1793a",
+    "#5b68b0",
+    "#b3435f",
+    "#6f9a3c",
+    "#8a5fa8",
+    "#c9a227",
+    "#3f92c4",
+    "#8d6748",
+)
+"""Of clusters 0 to 8, told apart by people with the common colour vision deficiencies; others are grey."""
+
+# Text stays text, set in the reader's own sans-serif font like the rest of the page.
+_FONTS = "'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif"
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "strandloop",
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": FAINT,
+    "grid.linewidth": 0.5,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+}
+
+
+def quality_by_position(before: np.ndarray, after: np.ndarray) -> str:
+    """Mean base quality (Phred) at each position of the reads, before and after the quality filter.
+
+    :param before: float (positions,), NaN where no read is that long; ``after`` is the same.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes("Position in the read (bases)", "Mean base quality (Phred)")
+        for values, colour, label in ((before, BEFORE, "before"), (after, AFTER, "after")):
+            known = np.flatnonzero(np.isfinite(values))
+            axes.plot(known + 1, values[known], color=colour, label=label, marker=_marker(len(known)))
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="lower left", ncols=2)
+        return _svg(figure)
+
+
+def before_and_after(before: np.ndarray, after: np.ndarray, *, first: int, width: int, label: str) -> str:
+    """Histograms of one measure of the reads, before and after the quality filter.
+
+    :param before: int (bins,), reads per bin; ``after`` is the same.
+    :param first: the value that bin 0 begins at.
+    :param width: values per bin.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(label, "Reads")
+        shown = np.flatnonzero(before + after)
+        low, high = (int(shown[0]), int(shown[-1]) + 1) if len(shown) else (0, 1)
+        edges = first + width * np.arange(low, high + 1)
+        axes.stairs(before[low:high], edges, fill=True, color=BEFORE, label="before", linewidth=0)
+        axes.stairs(after[low:high], edges, color=AFTER, label="after", linewidth=1.3)
+        _pad(axes, edges)
+        axes.legend(loc="upper left", ncols=2, bbox_to_anchor=(0, 1.14), borderpad=0)
+        return _svg(figure)
+
+
+def similarity(nearest: np.ndarray, every: np.ndarray, edges: np.ndarray) -> str:
+    """Cosine of the nearest neighbours and of all neighbours, as fractions per bin.
+
+    :param nearest: int (bins,); ``every`` is the same.
+    :param edges: float (bins + 1,).
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes("Cosine of two neighbours", "Share of neighbours (%)", size=(7.4, 2.5))
+        shown = np.flatnonzero(every)
+        low, high = (int(shown[0]), int(shown[-1]) + 1) if len(shown) else (len(every) - 1, len(every))
+        step = max(1, (high - low) // 80)
+        low -= (low - high) % step  # whole groups of bins, and the last one ends where the data do
+        low = max(low, high % step)
+        grouped = edges[low : high + 1 : step]
+        for counts, colour, label, filled in (
+            (every, BEFORE, "all neighbours", True),
+            (nearest, AFTER, "nearest neighbour", False),
+        ):
+            share = counts[low:high].reshape(-1, step).sum(axis=1) * 100 / max(int(counts.sum()), 1)
+            axes.stairs(share, grouped, fill=filled, color=colour, label=label, linewidth=0 if filled else 1.3)
+        _pad(axes, grouped)
+        axes.legend(loc="upper left")
+        return _svg(figure)
+
+
+def read_map(coordinates: np.ndarray, clusters: np.ndarray) -> str:
+    """The reads in two dimensions, coloured by cluster, the large clusters numbered.
+
+    :param coordinates: float (n, 2).
+    :param clusters: int (n,), cluster numbers.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(7.4, 4.9))
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        size = float(np.clip(9000 / len(coordinates), 5, 40))
+        # Points are drawn as one picture: as SVG elements they would be most of the page's bytes.
+        layers = [(clusters >= len(CLUSTER_COLOURS), OTHERS)]
+        layers += [(clusters == number, colour) for number, colour in enumerate(CLUSTER_COLOURS)]
+        for chosen, colour in layers:
+            axes.scatter(
+                *coordinates[chosen].T, s=size, color=colour, alpha=0.75, linewidths=0, rasterized=True
+            )
+        for number in range(len(CLUSTER_COLOURS)):
+            own = coordinates[clusters == number]
+            if len(own):
+                # The middle read of a cluster is inside it, where the mean may fall between two halves.
+                middle = own[np.argmin(np.abs(own - np.median(own, axis=0)).sum(axis=1))]
+                axes.annotate(
+                    str(number + 1),
+                    middle,
+                    ha="center",
+                    va="center",
+                    fontsize=11,
+                    fontweight="bold",
+                    path_effects=[withStroke(linewidth=3, foreground="white")],
+                )
+        axes.margins(0.03)
+        return _svg(figure, dpi=200)
+
+
+def _axes(x_label: str, y_label: str, *, size: tuple[float, float] = (4.1, 2.35)) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.spines["left"].set_visible(False)
+    return figure, axes
+
+
+def _pad(axes: Axes, edges: Sequence[float] | np.ndarray) -> None:
+    room = 0.02 * (edges[-1] - edges[0])
+    axes.set_xlim(edges[0] - room, edges[-1] + room)
+
+
+def _marker(points: int) -> str:
+    """A line of one point is invisible, so it gets a dot."""
+    return "o" if points == 1 else ""
+
+
+def _svg(figure: Figure, dpi: int = 100) -> str:
+    target = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(target, format="svg", dpi=dpi, metadata=nothing, transparent=True)
+    text = target.getvalue()
+    text = text[text.index("<svg") :].replace("'DejaVu Sans'", _FONTS)
+    text = re.sub(r"<!--.*?-->\s*|\n\s*", "\n", text, flags=re.DOTALL)
+    return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()

@@ -1,0 +1,142 @@
+"""The kernel as it runs: under mpirun, on files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from hpc_jobs import neighbours, store
+
+Reference = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+ROOT = Path(__file__).parents[3]
+
+
+def mpirun(ranks: int, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "OMPI_MCA_btl_vader_single_copy_mechanism": "none",  # containers forbid process_vm_readv
+        "OMPI_MCA_rmaps_base_oversubscribe": "1",
+        "OMPI_MCA_mpi_yield_when_idle": "1",
+    }
+    launch = ["mpirun", "--quiet", "--bind-to", "none", "-np", str(ranks), sys.executable]
+    return subprocess.run([*launch, *command], env=environment, capture_output=True, text=True, timeout=120)
+
+
+def kernel(ranks: int, directory: Path, out: Path, *, k: int = 3) -> subprocess.CompletedProcess[str]:
+    where = ["--store", str(directory), "--out", str(out), "--k", str(k)]
+    return mpirun(ranks, "-m", "hpc_jobs.mpi_dna_seq", *where)
+
+
+def write(directory: Path, vectors: np.ndarray) -> Path:
+    ids = pa.array([f"ecoli:{row + 1}" for row in range(len(vectors))], pa.string())
+    store.write_store(directory, ids, vectors, encoder_uri="e", encoder_revision="r", shard_rows=70)
+    return directory
+
+
+def unit_vectors(rows: int, dim: int) -> np.ndarray:
+    vectors = np.random.default_rng(rows).normal(size=(rows, dim)).astype(np.float32)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
+
+
+def cases() -> list[tuple[np.ndarray, int, int]]:
+    """Vectors, k and tile: more ranks than rows, fewer rows than k, duplicates, zeros, odd shapes."""
+    duplicates = unit_vectors(200, 24)
+    duplicates[np.random.default_rng(0).permutation(200)[:90]] = duplicates[150]
+    duplicates[[0, 77, 199]] = 0
+    shapes = [(0, 4, 3, 512), (1, 4, 3, 512), (2, 5, 3, 512), (5, 16, 10, 2), (31, 7, 4, 8), (263, 40, 10, 64)]
+    return [(unit_vectors(rows, dim), k, tile) for rows, dim, k, tile in shapes] + [(duplicates, 6, 32)]
+
+
+@pytest.fixture(scope="module")
+def case_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cases")
+    listed = [
+        (str(write(folder / str(number), vectors)), k, tile)
+        for number, (vectors, k, tile) in enumerate(cases())
+    ]
+    path = folder / "cases.json"
+    path.write_text(json.dumps(listed))
+    return path
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 5, 8])
+def test_every_number_of_ranks_gives_the_neighbours_of_brute_force(
+    ranks: int, case_file: Path, tmp_path: Path, reference: Reference
+) -> None:
+    done = mpirun(ranks, str(Path(__file__).with_name("ring_cases.py")), str(case_file), str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for number, (vectors, k, _) in enumerate(cases()):
+        table = neighbours.read(tmp_path / str(number))
+        ids, scores = reference(vectors, k)
+        np.testing.assert_array_equal(table["neighbour"], ids.ravel())
+        np.testing.assert_array_equal(table["score"], scores.ravel())
+        np.testing.assert_array_equal(table["query"], np.repeat(np.arange(len(vectors)), ids.shape[1]))
+        np.testing.assert_array_equal(table["rank"], np.tile(np.arange(1, ids.shape[1] + 1), len(vectors)))
+        metrics = json.loads((tmp_path / str(number) / "metrics.json").read_text())
+        assert metrics["pairs"] == len(vectors) * (len(vectors) - 1) // 2
+        assert len(metrics["per_rank"]) == ranks
+
+
+def test_a_finished_result_stays_and_another_store_or_k_replaces_it(tmp_path: Path) -> None:
+    directory, out = write(tmp_path / "store", unit_vectors(40, 8)), tmp_path / "knn"
+    assert "done" in kernel(2, directory, out).stdout
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    again = kernel(3, directory, out)
+    assert (again.returncode, again.stdout.split(":")[0]) == (0, "unchanged")
+    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    assert "done" in kernel(1, directory, out, k=4).stdout
+    assert neighbours.verify(out).k == 4
+    assert sorted(path.name for path in out.iterdir()) == ["knn-00000.parquet", "manifest.json", "metrics.json"]
+
+
+def test_vectors_that_are_not_normalised_are(tmp_path: Path, reference: Reference) -> None:
+    vectors = unit_vectors(60, 8)
+    longer = vectors * np.random.default_rng(0).uniform(0.1, 30, size=(60, 1)).astype(np.float32)
+    assert kernel(2, write(tmp_path / "store", longer), tmp_path / "knn").returncode == 0
+    table = neighbours.read(tmp_path / "knn")
+    np.testing.assert_array_equal(table["neighbour"], reference(vectors, 3)[0].ravel())
+
+
+def test_one_rank_refuses_nan_with_the_read_ids(tmp_path: Path) -> None:
+    vectors = unit_vectors(100, 8)
+    vectors[[1, 90], 3] = np.nan
+    done = kernel(3, write(tmp_path / "store", vectors), tmp_path / "knn")
+    assert done.returncode == 1
+    assert done.stderr.count("refused:") == 1
+    assert "ecoli:2 (row 1)" in done.stderr
+    assert "1 more ranks" in done.stderr
+    assert neighbours.find(tmp_path / "knn") is None
+
+
+def test_a_damaged_store_is_refused_once(tmp_path: Path) -> None:
+    directory = write(tmp_path / "store", unit_vectors(100, 8))
+    shard = directory / "part-00001.parquet"
+    body = bytearray(shard.read_bytes())
+    body[40] ^= 1
+    shard.write_bytes(body)
+    done = kernel(2, directory, tmp_path / "knn")
+    assert done.returncode == 1
+    assert done.stderr.count("part-00001.parquet does not have the SHA-256") == 1
+    missing = kernel(2, tmp_path / "nowhere", tmp_path / "knn")
+    assert missing.returncode == 1
+    assert missing.stderr.count("has no manifest.json") == 1
+
+
+def test_a_rank_that_fails_takes_the_others_down(tmp_path: Path) -> None:
+    """A file stands where the output directory should be: rank 0 alone fails, the others wait for it."""
+    (tmp_path / "knn").write_text("")
+    done = kernel(2, write(tmp_path / "store", unit_vectors(10, 4)), tmp_path / "knn")
+    assert done.returncode != 0
+    assert done.stderr.count("rank 0 on") == 1
