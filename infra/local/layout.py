@@ -69,6 +69,11 @@ class Layout:
         return self.project / ".local" / "venvs"
 
     @property
+    def samples(self) -> Path:
+        """Sample reads, one folder for each sample, as ``make setup`` fetched them."""
+        return self.project / ".local" / "samples"
+
+    @property
     def node_environment(self) -> Path:
         """The virtual environment of the Slurm nodes, as ``make setup`` built it."""
         return self.project / ".local" / "fsx" / "strandloop" / "env"

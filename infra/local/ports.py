@@ -24,6 +24,7 @@ DEFAULT_PORTS = {
     "slurmctld": 26020,
     "slurmd-n1": 26021,
     "slurmd-n2": 26022,
+    "airflow": 26030,
 }
 
 
@@ -67,7 +68,7 @@ class Ports:
         """One readable line for each named port that another process listens on."""
         return [
             f"port {self[name]} ({name}) is taken by another process; choose another with "
-            f"--port {name}=NUMBER or {variable(name)}=NUMBER"
+            f"{variable(name)}=NUMBER or `up --port {name}=NUMBER`"
             for name in names
             if not _is_free(self[name])
         ]

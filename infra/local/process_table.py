@@ -60,18 +60,19 @@ def with_descendants(roots: Iterable[int], table: dict[int, Process]) -> set[int
     return family
 
 
-def marked(mark: str, table: dict[int, Process]) -> set[int]:
-    """The processes of this user that were started with ``mark`` (``NAME=VALUE``) in their environment."""
-    wanted = mark.encode()
+def marked(beginning: str, table: dict[int, Process]) -> set[int]:
+    """This user's processes that were started with a ``NAME=VALUE`` in their environment that begins so."""
+    wanted = beginning.encode()
     found = set()
     for pid in table:
         try:
             if (PROC / str(pid)).stat().st_uid != os.getuid():
                 continue
-            if wanted in (PROC / str(pid) / "environ").read_bytes().split(b"\0"):
-                found.add(pid)
+            variables = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # it has ended, or hides its environment as sshd's sessions do: not ours to ask
+            continue  # it has ended, or hides its environment as sshd's sessions do
+        if any(variable.startswith(wanted) for variable in variables):
+            found.add(pid)
     return found
 
 

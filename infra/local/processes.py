@@ -40,22 +40,21 @@ class ProcessRecord:
 class Processes:
     """Starts named processes in sessions of their own and ends them with all they started.
 
-    Every process carries ``STRANDLOOP_STACK=<mark>`` in its environment, which its children inherit. So a
-    daemon's orphans (a Slurm job step after its slurmd was killed) are found and ended as well.
+    Every process carries ``STRANDLOOP_STACK=<mark>/<name>/`` in its environment, which its children inherit.
+    So a daemon's orphans (a Slurm job step after its slurmd was killed) are found and ended as well.
     """
 
     def __init__(self, *, records: Path, logs: Path, mark: str) -> None:
         self._records = records
         self._logs = logs
-        self._mark = f"{MARK}={mark}"
+        self._mark = mark
 
     def start(self, name: str, command: list[str], *, env: Mapping[str, str]) -> None:
         """Start ``command`` with its output appended to ``logs/<name>.log``; it outlives this program."""
-        key, _, value = self._mark.partition("=")
         with self.log(name).open("ab") as log:
             started = subprocess.Popen(
                 command,
-                env={**env, key: value},
+                env={**env, MARK: f"{self._mark}/{name}/"},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -111,42 +110,51 @@ class Processes:
             time.sleep(pause_s)
             pause_s = min(0.5, pause_s * 1.5)
 
-    def end(self) -> int:
-        """End every recorded process, what they started, and orphans with the mark; gives how many ended.
+    def end(self, name: str | None = None) -> int:
+        """End one recorded process, or all, with everything they started; gives how many ended.
 
         The recorded processes are asked first (SIGTERM), then what they left behind, then all are killed.
         """
-        ended: set[tuple[int, int]] = set()
-        stages = [(signal.SIGTERM, self._roots, 20.0), (signal.SIGTERM, self._family, 5.0)]
-        stages += [(signal.SIGKILL, self._family, 10.0)]
-        for stage, (number, members, patience_s) in enumerate(stages):
-            family = self._family() if stage == 0 else members()
-            ended |= {(process.pid, process.started) for process in family}
+        names = self.recorded() if name is None else [name]
+        mark = f"{MARK}={self._mark}/" if name is None else f"{MARK}={self._mark}/{name}/"
+        roots = self._roots(names)
+        known: dict[tuple[int, int], Process] = {}
+
+        def living_roots() -> list[Process]:
+            return [process for process in roots if _lives(process)]
+
+        def living() -> list[Process]:
+            known.update({(each.pid, each.started): each for each in self._family(names, mark=mark)})
+            return [process for process in known.values() if _lives(process)]
+
+        living()
+        for number, members, patience_s in (
+            (signal.SIGTERM, living_roots, 20.0),
+            (signal.SIGTERM, living, 5.0),
+            (signal.SIGKILL, living, 10.0),
+        ):
             for process in members():
                 _send(process, number)
             deadline = time.monotonic() + patience_s
-            while (left := members()) and time.monotonic() < deadline:
+            while members() and time.monotonic() < deadline:
                 time.sleep(0.05)
-            if not self._family():
-                break
-        else:
-            pids = ", ".join(str(process.pid) for process in left)
-            raise StackError(f"these processes cannot be ended: {pids}")
-        for name in self.recorded():
-            self._path(name).unlink()
-        return len(ended)
+        if left := living():
+            raise StackError(f"these processes cannot be ended: {', '.join(str(each.pid) for each in left)}")
+        for each in names:
+            self._path(each).unlink(missing_ok=True)
+        return len(known)
 
-    def _roots(self) -> list[Process]:
-        records = [record for name in self.recorded() if (record := self.record(name)) is not None]
+    def _roots(self, names: list[str]) -> list[Process]:
+        records = [record for name in names if (record := self.record(name)) is not None]
         found = [find_process(record.pid) for record in records if _is_same(record)]
         return [process for process in found if process is not None]
 
-    def _family(self) -> list[Process]:
-        """The recorded processes, their sessions, their descendants, and whatever carries the mark."""
+    def _family(self, names: list[str], *, mark: str) -> list[Process]:
+        """The named processes, their sessions, their descendants, and whatever carries the mark."""
         table = process_table()
-        roots = {process.pid for process in self._roots()}
+        roots = {process.pid for process in self._roots(names)}
         in_sessions = {process.pid for process in table.values() if process.session in roots}
-        family = with_descendants(roots | in_sessions | marked(self._mark, table), table)
+        family = with_descendants(roots | in_sessions | marked(mark, table), table)
         return [table[pid] for pid in family - ancestors(os.getpid(), table)]
 
     def _path(self, name: str) -> Path:
@@ -158,10 +166,14 @@ def _is_same(record: ProcessRecord) -> bool:
     return process is not None and process.started == record.started and record.boot == boot_id()
 
 
+def _lives(process: Process) -> bool:
+    found = find_process(process.pid)
+    return found is not None and found.started == process.started
+
+
 def _send(process: Process, number: signal.Signals) -> None:
     """Signal a process if its id still means that process."""
-    found = find_process(process.pid)
-    if found is not None and found.started == process.started:
+    if _lives(process):
         try:
             os.kill(process.pid, number)
         except ProcessLookupError:

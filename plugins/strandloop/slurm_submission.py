@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from strandloop.errors import InvalidJob
-from strandloop.slurm_commands import Lookup
+from strandloop.slurm_answers import Lookup
 from strandloop.slurm_state import JobState, Resolution
 
 

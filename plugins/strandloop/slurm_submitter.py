@@ -12,18 +12,13 @@ from dataclasses import dataclass
 from strandloop.errors import ConnectionBroken, RemoteJobError, StateUnknown, SubmitRefused
 from strandloop.hooks.slurm import Completed
 from strandloop.job_record import JobRecord, utc_now
+from strandloop.slurm_answers import Attempt, Lookup, parse_job_id, parse_lookup, parse_poll, parse_queued
 from strandloop.slurm_commands import (
     SCRIPT,
     SUBMITTED,
-    Attempt,
     Command,
-    Lookup,
     cancel,
     look_up,
-    parse_job_id,
-    parse_lookup,
-    parse_poll,
-    parse_queued,
     poll,
     queued,
     release,

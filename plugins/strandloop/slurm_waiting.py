@@ -11,7 +11,8 @@ from typing import Any
 from strandloop.errors import ConnectionBroken, InvalidJob, JobFailed, JobTimeout, StateUnknown
 from strandloop.hooks.slurm import AsyncSlurmHook, Completed
 from strandloop.job_record import JobRecord
-from strandloop.slurm_commands import Command, cancel_by_name, parse_queued, queued
+from strandloop.slurm_answers import parse_queued
+from strandloop.slurm_commands import Command, cancel_by_name, queued
 from strandloop.slurm_state import JobState
 from strandloop.slurm_watch import Outcome, SlurmWatch, WatchPlan, job_in_words
 

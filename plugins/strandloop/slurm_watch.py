@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import Any, Self
 
 from strandloop.job_record import JobRecord
-from strandloop.slurm_commands import Command, conclude, parse_poll, poll
+from strandloop.slurm_answers import parse_poll
+from strandloop.slurm_commands import Command, conclude, poll
 from strandloop.slurm_log import LogTail, printable
 from strandloop.slurm_state import JobState, Resolution, resolve
 
@@ -101,8 +102,9 @@ class SlurmWatch:
             raise ValueError(f"not a reference to a Slurm job: it has no job_dir: {plan.record!r}")
         self._log = log
         self._tail: LogTail | None = None
+        self._offset_told = 0
         self._seen = ""
-        self.more_to_read = False
+        self._more = False
         self._unknown_since: float | None = None
         self._unknown_looks = 0
 
@@ -116,6 +118,11 @@ class SlurmWatch:
             limit=LOG_PIECE,
         )
 
+    @property
+    def behind(self) -> bool:
+        """There is more log to read, or the cluster was not yet told how far it was read."""
+        return self._more or (self._tail is not None and self._tail.offset != self._offset_told)
+
     def observe(self, answer: bytes, *, now: float) -> Outcome | None:
         """Take the answer; return the outcome once the wait is over.
 
@@ -127,9 +134,10 @@ class SlurmWatch:
             return self.unanswered(str(error), now=now)
         if self._tail is None:
             self._tail = LogTail(offset)
+        self._offset_told = offset
         for line in self._tail.feed(piece):
             self._log(line)
-        self.more_to_read = len(piece) == LOG_PIECE
+        self._more = len(piece) == LOG_PIECE
         resolution = resolve(evidence)
         if resolution.state is JobState.UNKNOWN:
             return self._unknown(resolution.reason, now=now)
@@ -137,7 +145,7 @@ class SlurmWatch:
         self._tell(resolution)
         if resolution.state.alive:
             return self._past_a_limit(resolution, now=now)
-        if self.more_to_read:
+        if self._more:
             return None
         for line in self._tail.finish():
             self._log(line)
@@ -162,7 +170,7 @@ class SlurmWatch:
 
     def pause(self) -> float:
         """Return seconds to the next question; jittered, so that many waits do not ask at once."""
-        if self.more_to_read:
+        if self._more:
             return 0.0
         return self.plan.poll_interval_seconds * random.uniform(0.8, 1.2)
 
@@ -170,7 +178,7 @@ class SlurmWatch:
         self._unknown_looks += 1
         if self._unknown_since is None:
             self._unknown_since = now
-            self._log(f"strandloop: cannot tell how {job_in_words(self.record)} stands: {what}")
+            self._log(f"cannot tell how Slurm job {self.record.id} stands: {what}")
         seconds = now - self._unknown_since
         if self._unknown_looks < UNKNOWN_LOOKS or seconds < self.plan.unknown_timeout_seconds:
             return None
@@ -217,7 +225,7 @@ class SlurmWatch:
             text += f", started again {resolution.restarts} times"
         if text != self._seen:
             self._seen = text
-            self._log(f"strandloop: {job_in_words(self.record)} is {text}")
+            self._log(f"Slurm job {self.record.id} is {text}")
 
 
 def job_in_words(record: JobRecord) -> str:

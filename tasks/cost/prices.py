@@ -31,8 +31,8 @@ class PriceTable:
     """Prices of one region on one day.
 
     :param as_of: the day of the on-demand prices.
-    :param source: where the on-demand prices are from.
-    :param spot_source: where the spot prices are from, and what they are worth.
+    :param source: where the on-demand prices are from, in words; ``source_url`` is the place.
+    :param spot_source: where the spot prices are from and what they are worth; ``spot_source_url`` as above.
     :param usd_per_hour: instance type -> price.
     :param assumed_instance_types: phase (and ``head``) -> the instance type of a default deployment.
     """
@@ -40,7 +40,9 @@ class PriceTable:
     region: str
     as_of: date
     source: str
+    source_url: str
     spot_source: str
+    spot_source_url: str
     usd_per_hour: Mapping[str, HourlyPrice]
     assumed_instance_types: Mapping[str, str]
 
@@ -51,7 +53,9 @@ class PriceTable:
             region=fields["region"],
             as_of=date.fromisoformat(fields["as_of"]),
             source=fields["source"],
+            source_url=fields["source_url"],
             spot_source=fields["spot_source"],
+            spot_source_url=fields["spot_source_url"],
             usd_per_hour={name: HourlyPrice(**price) for name, price in fields["usd_per_hour"].items()},
             assumed_instance_types=fields["assumed_instance_types"],
         )

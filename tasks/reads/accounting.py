@@ -167,7 +167,7 @@ def _count_reads(
     for read in range(len(offsets) - 1):
         start, stop = offsets[read], offsets[read + 1]
         length = stop - start
-        total = gc = called = 0
+        total = gc = called = np.int64(0)
         for i in range(start, stop):
             base = sequence[i]
             total += np.int64(quality[i])

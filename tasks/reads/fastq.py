@@ -110,7 +110,7 @@ def read_blocks(
     :raises InvalidReads: the stream is damaged or is no FASTQ at all, with the number of the last good record.
     """
     parser = _Parser(LineWindow(stream, source=source), source, quality_offset)
-    while block := parser.next_block(block_records):
+    while (block := parser.next_block(block_records)) is not None:
         yield block
 
 
@@ -166,7 +166,7 @@ class _Parser:
         window = self._window
         text = window.text
         starts, ends = (lines.reshape(-1, 4) for lines in window.lines(4 * records))
-        first, sizes = window.bytes[starts], ends - starts
+        first, sizes = window.codes[starts], ends - starts
         good = (first[:, 0] == ord("@")) & (first[:, 2] == ord("+"))
         good &= (sizes[:, 1] == sizes[:, 3]) & (sizes[:, 1] > 0)
         for row in np.flatnonzero(good & (sizes[:, 2] > 1)):
@@ -178,9 +178,9 @@ class _Parser:
         starts, ends, sizes = starts[:records], ends[:records], sizes[:records]
         offsets = np.zeros(records + 1, dtype=np.int64)
         np.cumsum(sizes[:, 1], out=offsets[1:])
-        codes = gathered(window.bytes, starts[:, 1], ends[:, 1])
-        sequence = np.frombuffer(bytearray(codes).translate(BASES), dtype=np.uint8)
-        quality = gathered(window.bytes, starts[:, 3], ends[:, 3])
+        bases = gathered(window.codes, starts[:, 1], ends[:, 1])
+        sequence = np.frombuffer(bytearray(bases).translate(BASES), dtype=np.uint8)
+        quality = gathered(window.codes, starts[:, 3], ends[:, 3])
         if records and (
             not sequence.all()
             or quality.min() < self._quality_offset

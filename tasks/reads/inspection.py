@@ -56,7 +56,11 @@ def inspect_sample(files: Sequence[tuple[str, BinaryIO]]) -> SampleInspection:
             _check_mates(group[0], group[1], sources=[tally.source for tally in tallies])
     for tally in tallies:
         if tally.records == tally.quarantined:
-            why = f": record 1: {tally.first_quarantined[0].reason}" if tally.first_quarantined else ", it is empty"
+            why = (
+                f": record 1: {tally.first_quarantined[0].reason}"
+                if tally.first_quarantined
+                else ", it is empty"
+            )
             raise InvalidReads(f"{tally.source} has no record that can be read{why}. Is it FASTQ?")
     if len({tally.records for tally in tallies}) > 1:
         counts = " and ".join(f"{tally.source} {tally.records:,}" for tally in tallies)
@@ -74,12 +78,6 @@ def quality_encoding(lowest: int, highest: int) -> str:
     if lowest < _CLEARLY_33 or highest <= _CLEARLY_64 or lowest < QUALITY_OFFSETS["phred+64"]:
         return "phred+33"
     return "phred+64"
-
-
-def template_name(name: bytes) -> bytes:
-    """The name that mates share: the header's first word without ``/1`` or ``/2``."""
-    word = name.split(maxsplit=1)[0] if name.strip() else b""
-    return word[:-2] if word[-2:] in (b"/1", b"/2") else word
 
 
 class _Tally:
@@ -104,23 +102,22 @@ class _Tally:
 
 def _check_mates(first: ReadBlock, second: ReadBlock, *, sources: list[str]) -> None:
     """Raise where records of one number have names of different templates."""
-    if len(first) == len(second) == first.slots:  # nothing in quarantine: rows are mates
-        numbers, rows = first.record_numbers, [range(len(first))] * 2
-    else:
-        numbers, *rows = np.intersect1d(
-            first.record_numbers, second.record_numbers, assume_unique=True, return_indices=True
-        )
-    for number, i, j in zip(numbers, *rows, strict=True):
-        one, other = first.names[i], second.names[j]
-        if one != other and not _are_mates(one, other):
+    numbers, rows, mates = np.intersect1d(
+        first.record_numbers, second.record_numbers, assume_unique=True, return_indices=True
+    )
+    for number, row, mate in zip(numbers.tolist(), rows.tolist(), mates.tolist(), strict=True):
+        name, other = first.names[row], second.names[mate]
+        if name != other and not _are_mates(name, other):
             raise InvalidReads(
                 f"{sources[0]} and {sources[1]} are not the two files of one pair: record {number} is "
-                f"{one.decode(errors='replace')!r} in the first and {other.decode(errors='replace')!r} in "
+                f"{name.decode(errors='replace')!r} in the first and {other.decode(errors='replace')!r} in "
                 "the second. Give the files that belong together; if they are not mates at all, rename one."
             )
 
 
-def _are_mates(one: bytes, other: bytes) -> bool:
-    """Whether first words are equal, but for a last ``1`` and ``2`` as in ``r7/1``, ``r7.1`` or ``r7_1``."""
-    one, other = one.split(maxsplit=1)[:1] or [b""], other.split(maxsplit=1)[:1] or [b""]
-    return one == other
+def _are_mates(name: bytes, other: bytes) -> bool:
+    """Whether the first words are equal, but for a last 1 and 2 as in ``r7/1``, ``r7.1`` or ``r7_1``."""
+    word, mate = (text.split(maxsplit=1)[0] if text.strip() else b"" for text in (name, other))
+    return word == mate or (
+        word[:-1] == mate[:-1] and word[-2:] in (b"/1", b".1", b"_1") and mate[-1:] == b"2"
+    )

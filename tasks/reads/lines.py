@@ -49,7 +49,7 @@ class LineWindow:
         self._ended = False
 
     @property
-    def bytes(self) -> np.ndarray:
+    def codes(self) -> np.ndarray:
         """``text`` as uint8."""
         return np.frombuffer(self.text, dtype=np.uint8)
 
@@ -92,7 +92,7 @@ class LineWindow:
         starts[:1] = self._start(0)
         starts[1:] = ends[:-1] + 1
         if count:
-            ends -= (self.bytes[ends - 1] == _RETURN) & (ends > starts)
+            ends -= (self.codes[ends - 1] == _RETURN) & (ends > starts)
         return starts, ends
 
     def line(self, index: int) -> bytes:

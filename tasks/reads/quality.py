@@ -97,7 +97,7 @@ def _measured(
     for read in range(reads):
         start = offsets[read]
         if cutoff > 0:
-            excess = largest = 0
+            excess = largest = np.int64(0)
             for i in range(offsets[read + 1] - 1, start - 1, -1):
                 excess += cutoff - np.int64(quality[i])
                 if excess < 0:
@@ -105,7 +105,7 @@ def _measured(
                 if excess > largest:
                     largest = excess
                     stops[read] = i
-        total = count = 0
+        total = count = np.int64(0)
         for i in range(start, stops[read]):
             total += np.int64(quality[i])
             count += sequence[i] == 78  # N

@@ -75,20 +75,26 @@ def quality_by_position(before: np.ndarray, after: np.ndarray) -> str:
         return _svg(figure)
 
 
-def before_and_after(before: np.ndarray, after: np.ndarray, *, first: int, width: int, label: str) -> str:
+def before_and_after(before: np.ndarray, after: np.ndarray, *, label: str, width: int = 1) -> str:
     """Histograms of one measure of the reads, before and after the quality filter.
 
-    :param before: int (bins,), reads per bin; ``after`` is the same.
-    :param first: the value that bin 0 begins at.
-    :param width: values per bin.
+    :param before: int (bins,), reads with the value 0, 1, 2, …; ``after`` is the same.
+    :param label: the measure and its unit.
+    :param width: fewest values that share a bar.
     """
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes(label, "Reads")
         shown = np.flatnonzero(before + after)
         low, high = (int(shown[0]), int(shown[-1]) + 1) if len(shown) else (0, 1)
-        edges = first + width * np.arange(low, high + 1)
-        axes.stairs(before[low:high], edges, fill=True, color=BEFORE, label="before", linewidth=0)
-        axes.stairs(after[low:high], edges, color=AFTER, label="after", linewidth=1.3)
+        low, high = min(low, max(high - 10, 0)), max(high, low + 10)
+        step = max(width, -(-(high - low) // 80))
+        edges = np.arange(low, high + step, step)
+        for counts, colour, name, filled in (
+            (before, BEFORE, "before", True),
+            (after, AFTER, "after", False),
+        ):
+            heights = np.histogram(np.arange(len(counts)), edges, weights=counts)[0]
+            axes.stairs(heights, edges, fill=filled, color=colour, label=name, linewidth=0 if filled else 1.3)
         _pad(axes, edges)
         axes.legend(loc="upper left", ncols=2, bbox_to_anchor=(0, 1.14), borderpad=0)
         return _svg(figure)
@@ -113,7 +119,9 @@ def similarity(nearest: np.ndarray, every: np.ndarray, edges: np.ndarray) -> str
             (nearest, AFTER, "nearest neighbour", False),
         ):
             share = counts[low:high].reshape(-1, step).sum(axis=1) * 100 / max(int(counts.sum()), 1)
-            axes.stairs(share, grouped, fill=filled, color=colour, label=label, linewidth=0 if filled else 1.3)
+            axes.stairs(
+                share, grouped, fill=filled, color=colour, label=label, linewidth=0 if filled else 1.3
+            )
         _pad(axes, grouped)
         axes.legend(loc="upper left")
         return _svg(figure)

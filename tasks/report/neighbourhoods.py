@@ -178,10 +178,14 @@ def _stream(store: ObjectStore, prefix: ObjectUri, columns: list[str]) -> Iterat
     if manifest is None:
         raise StorageError(f"{prefix} has no manifest.json: the collect job did not finish")
     for file in manifest.files:
+        if not file.name.endswith(".parquet"):
+            continue
         with TemporaryDirectory(prefix="strandloop-report-") as directory:
             path = Path(directory) / "part.parquet"
             if store.download(prefix / file.name, path) != file.sha256:
-                raise StorageError(f"{prefix / file.name} does not have the SHA-256 that its manifest records")
+                raise StorageError(
+                    f"{prefix / file.name} does not have the SHA-256 that its manifest records"
+                )
             with pq.ParquetFile(path) as parquet:
                 for batch in parquet.iter_batches(BATCH_ROWS, columns=columns):
                     yield pa.table(batch)

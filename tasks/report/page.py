@@ -55,8 +55,15 @@ def build_report(data_uri: str, batch_id: str) -> dict[str, Any]:
 
 def render(context: Mapping[str, Any]) -> str:
     """The page as text; whatever users named is escaped, and a name that the context lacks is an error."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"thousands": _thousands, "percent": _percent, "decimal": _decimal, "words": _words}
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "thousands": _thousands,
+        "percent": _percent,
+        "decimal": _decimal,
+        "words": _words,
+    }
     source = resources.files("tasks.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(source).render(context)
 
@@ -111,8 +118,12 @@ def _headline(
         ("Kept", _thousands(total.kept), _percent(total.kept_share)),
         ("Vectors", _thousands(embeddings.rows), f"of {embeddings.dim} dimensions"),
         ("Neighbours per read", _decimal(edges / embeddings.rows, 1), f"{_thousands(edges)} edges"),
-        ("Clusters", _thousands(len(sizes)), f"largest {_percent(sizes.max() / sizes.sum())} of reads"),
-        ("Cost", f"${cost['total']['usd_on_demand']:,.2f}", f"${cost['total']['usd_spot']:,.2f} on spot"),
+        (
+            "Clusters",
+            _thousands(len(sizes)),
+            f"the largest has {_percent(sizes.max() / sizes.sum())} of reads",
+        ),
+        ("Cost", _dollars(cost["total"]["usd_on_demand"]), f"{_dollars(cost['total']['usd_spot'])} on spot"),
     ]
 
 
@@ -156,6 +167,11 @@ def _percent(fraction: float | None) -> str:
 
 def _decimal(number: float | None, digits: int) -> str:
     return "–" if number is None else f"{number:,.{digits}f}"
+
+
+def _dollars(amount: float) -> str:
+    """Cents from a dollar on; of less, two digits that say something."""
+    return f"${amount:,.2f}" if amount >= 1 else f"${float(f'{amount:.2g}'):.6g}"
 
 
 def _words(name: str) -> str:

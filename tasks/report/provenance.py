@@ -35,7 +35,9 @@ def provenance(
         ("Code version", os.environ.get("STRANDLOOP_CODE_VERSION", "not recorded")),
         (
             "Libraries of this page",
-            _pairs({"Python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES}),
+            _pairs(
+                {"Python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES}
+            ),
         ),
     ]
 
@@ -47,7 +49,10 @@ def _card_facts(store: ObjectStore, batch: Batch, encoder_uri: str) -> list[tupl
     if scheme != "registry":
         return []
     card = Registry(store, batch.encoders).card(name, version)
-    facts = [("Encoder parent", card["parent"] or "none: a first version"), ("Encoder created", card["created_at"])]
+    facts = [
+        ("Encoder parent", card["parent"] or "none: a first version"),
+        ("Encoder created", card["created_at"]),
+    ]
     told_already = {"name", "version", "parent", "created_at", "files"}
     for field in sorted(card.keys() - told_already):
         facts.append((f"Encoder {field.replace('_', ' ')}", _text(card[field])))

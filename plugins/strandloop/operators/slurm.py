@@ -170,7 +170,7 @@ class SlurmJobOperator(BaseOperator):
             plan = self._plan(record, reader=f"{identity[:8]}-{ti.try_number}")
             if not self.deferrable:
                 return settle(run, wait(run, plan, say=self.log.info))
-        self.defer(
+        return self.defer(
             trigger=SlurmJobTrigger(self.ssh_conn_id, cancel_on_kill=self.cancel_on_kill, **plan.to_kwargs()),
             method_name="execute_complete",
         )

@@ -64,7 +64,7 @@ class SlurmJobSensor(BaseSensorOperator):
         """Wait here, or in the triggerer."""
         if not self.deferrable:
             return super().execute(context)
-        self.defer(
+        return self.defer(
             trigger=SlurmJobTrigger(
                 self.ssh_conn_id,
                 cancel_on_kill=self.cancel_on_kill,
@@ -85,7 +85,7 @@ class SlurmJobSensor(BaseSensorOperator):
             self._watch = SlurmWatch(self._plan(context), log=self.log.info)
         with SlurmHook(self.ssh_conn_id) as hook:
             outcome = look(hook.run, self._watch)
-            while outcome is None and self._watch.more_to_read:
+            while outcome is None and self._watch.behind:
                 outcome = look(hook.run, self._watch)
             if outcome is None:
                 return PokeReturnValue(is_done=False)

@@ -25,7 +25,9 @@ def test_a_build_is_kept_until_its_source_changes(own_source: Path) -> None:
     assert not list(own_source.parent.glob(".topk-*"))
 
 
-def test_without_a_compiler_it_says_what_to_install(own_source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_it_says_what_to_install(
+    own_source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.delenv("CC", raising=False)
     with pytest.raises(build.BuildError, match="install one"):

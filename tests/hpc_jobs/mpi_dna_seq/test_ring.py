@@ -55,64 +55,76 @@ def cases() -> list[tuple[np.ndarray, int, int]]:
     duplicates = unit_vectors(200, 24)
     duplicates[np.random.default_rng(0).permutation(200)[:90]] = duplicates[150]
     duplicates[[0, 77, 199]] = 0
-    shapes = [(0, 4, 3, 512), (1, 4, 3, 512), (2, 5, 3, 512), (5, 16, 10, 2), (31, 7, 4, 8), (263, 40, 10, 64)]
+    shapes = [
+        (0, 4, 3, 512),
+        (1, 4, 3, 512),
+        (2, 5, 3, 512),
+        (5, 16, 10, 2),
+        (31, 7, 4, 8),
+        (263, 40, 10, 64),
+    ]
     return [(unit_vectors(rows, dim), k, tile) for rows, dim, k, tile in shapes] + [(duplicates, 6, 32)]
 
 
 @pytest.fixture(scope="module")
-def case_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the result of each case for each number of ranks, ``<ranks>/<number of the case>``."""
     folder = tmp_path_factory.mktemp("cases")
     listed = [
-        (str(write(folder / str(number), vectors)), k, tile)
+        (str(write(folder / f"store-{number}", vectors)), k, tile)
         for number, (vectors, k, tile) in enumerate(cases())
     ]
-    path = folder / "cases.json"
-    path.write_text(json.dumps(listed))
-    return path
+    (folder / "cases.json").write_text(json.dumps(listed))
+    runner = Path(__file__).with_name("ring_cases.py")
+    done = mpirun(8, str(runner), str(folder / "cases.json"), str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 5, 8])
 def test_every_number_of_ranks_gives_the_neighbours_of_brute_force(
-    ranks: int, case_file: Path, tmp_path: Path, reference: Reference
+    ranks: int, computed: Path, reference: Reference
 ) -> None:
-    done = mpirun(ranks, str(Path(__file__).with_name("ring_cases.py")), str(case_file), str(tmp_path))
-    assert done.returncode == 0, done.stderr
     for number, (vectors, k, _) in enumerate(cases()):
-        table = neighbours.read(tmp_path / str(number))
+        out = computed / str(ranks) / str(number)
+        table = neighbours.read(out)
         ids, scores = reference(vectors, k)
         np.testing.assert_array_equal(table["neighbour"], ids.ravel())
         np.testing.assert_array_equal(table["score"], scores.ravel())
         np.testing.assert_array_equal(table["query"], np.repeat(np.arange(len(vectors)), ids.shape[1]))
         np.testing.assert_array_equal(table["rank"], np.tile(np.arange(1, ids.shape[1] + 1), len(vectors)))
-        metrics = json.loads((tmp_path / str(number) / "metrics.json").read_text())
+        metrics = json.loads((out / "metrics.json").read_text())
         assert metrics["pairs"] == len(vectors) * (len(vectors) - 1) // 2
         assert len(metrics["per_rank"]) == ranks
 
 
-def test_a_finished_result_stays_and_another_store_or_k_replaces_it(tmp_path: Path) -> None:
-    directory, out = write(tmp_path / "store", unit_vectors(40, 8)), tmp_path / "knn"
-    assert "done" in kernel(2, directory, out).stdout
-    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
-    again = kernel(3, directory, out)
-    assert (again.returncode, again.stdout.split(":")[0]) == (0, "unchanged")
-    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
-    assert "done" in kernel(1, directory, out, k=4).stdout
-    assert neighbours.verify(out).k == 4
-    assert sorted(path.name for path in out.iterdir()) == ["knn-00000.parquet", "manifest.json", "metrics.json"]
-
-
-def test_vectors_that_are_not_normalised_are(tmp_path: Path, reference: Reference) -> None:
+def test_vectors_that_are_not_normalised_are_and_a_finished_result_stays(
+    tmp_path: Path, reference: Reference
+) -> None:
     vectors = unit_vectors(60, 8)
     longer = vectors * np.random.default_rng(0).uniform(0.1, 30, size=(60, 1)).astype(np.float32)
-    assert kernel(2, write(tmp_path / "store", longer), tmp_path / "knn").returncode == 0
-    table = neighbours.read(tmp_path / "knn")
-    np.testing.assert_array_equal(table["neighbour"], reference(vectors, 3)[0].ravel())
+    directory, out = write(tmp_path / "store", longer), tmp_path / "knn"
+    assert "done" in kernel(2, directory, out).stdout
+    np.testing.assert_array_equal(neighbours.read(out)["neighbour"], reference(vectors, 3)[0].ravel())
+
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    again = kernel(1, directory, out)
+    assert (again.returncode, again.stdout.split(":")[0]) == (0, "unchanged")
+    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+    assert "done" in kernel(1, directory, out, k=4).stdout
+    assert neighbours.verify(out).k == 4
+    assert sorted(path.name for path in out.iterdir()) == [
+        "knn-00000.parquet",
+        "manifest.json",
+        "metrics.json",
+    ]
 
 
 def test_one_rank_refuses_nan_with_the_read_ids(tmp_path: Path) -> None:
     vectors = unit_vectors(100, 8)
     vectors[[1, 90], 3] = np.nan
-    done = kernel(3, write(tmp_path / "store", vectors), tmp_path / "knn")
+    done = kernel(2, write(tmp_path / "store", vectors), tmp_path / "knn")
     assert done.returncode == 1
     assert done.stderr.count("refused:") == 1
     assert "ecoli:2 (row 1)" in done.stderr
@@ -120,22 +132,21 @@ def test_one_rank_refuses_nan_with_the_read_ids(tmp_path: Path) -> None:
     assert neighbours.find(tmp_path / "knn") is None
 
 
-def test_a_damaged_store_is_refused_once(tmp_path: Path) -> None:
+def test_a_damaged_or_missing_store_is_refused(tmp_path: Path) -> None:
     directory = write(tmp_path / "store", unit_vectors(100, 8))
     shard = directory / "part-00001.parquet"
     body = bytearray(shard.read_bytes())
     body[40] ^= 1
     shard.write_bytes(body)
-    done = kernel(2, directory, tmp_path / "knn")
-    assert done.returncode == 1
-    assert done.stderr.count("part-00001.parquet does not have the SHA-256") == 1
-    missing = kernel(2, tmp_path / "nowhere", tmp_path / "knn")
-    assert missing.returncode == 1
-    assert missing.stderr.count("has no manifest.json") == 1
+    damaged = kernel(2, directory, tmp_path / "knn")
+    assert damaged.returncode == 1
+    assert damaged.stderr.count("part-00001.parquet does not have the SHA-256") == 1
+    missing = kernel(1, tmp_path / "nowhere", tmp_path / "knn")
+    assert (missing.returncode, missing.stderr.count("has no manifest.json")) == (1, 1)
 
 
 def test_a_rank_that_fails_takes_the_others_down(tmp_path: Path) -> None:
-    """A file stands where the output directory should be: rank 0 alone fails, the others wait for it."""
+    """A file stands where the output directory should be: rank 0 alone fails, the other waits for it."""
     (tmp_path / "knn").write_text("")
     done = kernel(2, write(tmp_path / "store", unit_vectors(10, 4)), tmp_path / "knn")
     assert done.returncode != 0

@@ -25,8 +25,8 @@ def test_spot_is_cheaper_than_on_demand() -> None:
 
 def test_the_table_says_where_its_numbers_come_from() -> None:
     prices = current_prices()
-    assert "https://" in prices.source
-    assert "https://" in prices.spot_source
+    assert prices.source_url.startswith("https://")
+    assert prices.spot_source_url.startswith("https://")
     assert "typical" in prices.spot_source
     assert prices.as_of <= date.today()
 

@@ -19,7 +19,9 @@ PRICES = PriceTable(
     region="us-east-1",
     as_of=date(2026, 9, 1),
     source="a list",
-    spot_source="typical",
+    source_url="https://example.org/list",
+    spot_source="typical values",
+    spot_source_url="https://example.org/spot",
     usd_per_hour={
         "worker": HourlyPrice(0.36, 0.12),
         "gpu": HourlyPrice(0.72, 0.36),

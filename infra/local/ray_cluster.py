@@ -1,0 +1,123 @@
+"""A Ray cluster of two nodes: a head with the dashboard and Jobs API, and one worker."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+from infra.local.part import Part, ask, service_environment
+
+NODES = 2
+OBJECT_STORE_BYTES = 512 << 20
+
+
+class RayCluster(Part):
+    """Both nodes are seen alive by the dashboard when the part is well."""
+
+    name: ClassVar = "ray"
+    port_of: ClassVar = {
+        "ray-head": ("ray", "ray-dashboard", "ray-client", "ray-head-agent"),
+        "ray-worker": ("ray-worker-agent",),
+    }
+    patience_s: ClassVar = 120.0
+
+    def missing(self) -> list[str]:
+        """Ray's console script."""
+        script = self.layout.python_bin / "ray"
+        return [] if script.exists() else [str(script)]
+
+    def start(self) -> None:
+        """Start the head, wait for it, and start the worker."""
+        if not self.processes.alive("ray-head"):
+            self.tidy()
+            self._start_node(
+                "ray-head",
+                "--head",
+                f"--port={self.ports['ray']}",
+                "--dashboard-host=127.0.0.1",
+                f"--dashboard-port={self.ports['ray-dashboard']}",
+                f"--ray-client-server-port={self.ports['ray-client']}",
+                f"--dashboard-agent-listen-port={self.ports['ray-head-agent']}",
+            )
+        self.processes.wait_until(
+            self._silence, what="the Ray head", watch=("ray-head",), timeout_s=self.patience_s
+        )
+        if not self.processes.alive("ray-worker"):
+            self._start_node(
+                "ray-worker",
+                f"--address=127.0.0.1:{self.ports['ray']}",
+                f"--dashboard-agent-listen-port={self.ports['ray-worker-agent']}",
+                # The head's monitor already follows the log directory that both nodes share.
+                "--include-log-monitor=false",
+            )
+
+    def problem(self) -> str | None:
+        """The dashboard must answer and see both nodes alive."""
+        if silence := self._silence():
+            return silence
+        _, answer = ask(f"{self.url}/nodes?view=summary")
+        states = [node["raylet"].get("state") for node in answer["data"]["summary"]]
+        alive = states.count("ALIVE")
+        return None if alive == NODES else f"{alive} of {NODES} nodes alive"
+
+    def describe(self) -> str:
+        """The dashboard's address and the size of the cluster."""
+        return f"{self.url} (dashboard and Jobs API), {NODES} nodes of {_logical_cpus()} CPUs"
+
+    def down(self) -> list[str]:
+        """A worker does not outlive its head: a new head is a new cluster."""
+        return super().down() if self.processes.alive("ray-head") else list(self.port_of)
+
+    def tidy(self) -> None:
+        """Keep the logs of the last session below the state directory, and clear the socket directory."""
+        last = self._sessions / "session_latest" / "logs"
+        if last.exists():
+            kept = self.layout.logs / "ray-last-session"
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(last.resolve(), kept, symlinks=True)
+        shutil.rmtree(self._sessions, ignore_errors=True)
+
+    @property
+    def url(self) -> str:
+        """The address of the dashboard and of the Jobs API."""
+        return f"http://127.0.0.1:{self.ports['ray-dashboard']}"
+
+    def _silence(self) -> str | None:
+        try:
+            status, _ = ask(f"{self.url}/api/version")
+        except OSError as error:
+            return f"the dashboard does not answer: {error}"
+        return None if status == 200 else f"the dashboard answers {status}"
+
+    def _start_node(self, name: str, *arguments: str) -> None:
+        command = [
+            str(self.layout.python_bin / "python"),
+            str(Path(__file__).with_name("ray_node.py")),
+            "start",
+            "--block",
+            "--disable-usage-stats",
+            "--node-ip-address=127.0.0.1",
+            f"--temp-dir={self._sessions}",
+            f"--num-cpus={_logical_cpus()}",
+            f"--object-store-memory={OBJECT_STORE_BYTES}",
+            # Zero: any free port, instead of a range that other programs may use.
+            "--min-worker-port=0",
+            "--max-worker-port=0",
+            "--log-style=record",
+            "--log-color=false",
+        ]
+        # A small /dev/shm (containers have 64 MiB) makes the object store slower, and is no reason to stop.
+        settings = {"RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+        env = service_environment(self.layout, self.ports) | settings
+        self.processes.start(name, [*command, *arguments], env=env)
+
+    @property
+    def _sessions(self) -> Path:
+        return self.layout.runtime / "ray"
+
+
+def _logical_cpus() -> int:
+    """At least two, so that a small machine can hold a job's driver and its actors."""
+    return max(2, os.cpu_count() or 1)

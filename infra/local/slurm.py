@@ -1,0 +1,199 @@
+"""A Slurm cluster of two nodes on this machine, from Debian's packages, without accounting."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+from pathlib import Path
+from typing import ClassVar
+
+from infra.local.layout import current_user
+from infra.local.part import Part, program, required_program
+
+NODES = ("n1", "n2")
+CLUSTER_NAME = "strandloop-local"
+DAEMONS = ("munged", "slurmctld", "slurmd")
+COMMANDS = ("munge", "sbatch", "squeue", "sinfo", "scontrol", "scancel", "mpirun")
+
+
+class SlurmCluster(Part):
+    """munged, slurmctld and one slurmd a node, all run by the user who started the stack."""
+
+    name: ClassVar = "slurm"
+    port_of: ClassVar = {
+        "munged": (),
+        "slurmctld": ("slurmctld",),
+        **{f"slurmd-{node}": (f"slurmd-{node}",) for node in NODES},
+    }
+    patience_s: ClassVar = 60.0
+
+    def missing(self) -> list[str]:
+        """Slurm's, MUNGE's and Open MPI's programs."""
+        return [name for name in DAEMONS + COMMANDS if program(name) is None]
+
+    def start(self) -> None:
+        """Write slurm.conf and start the daemons that do not run."""
+        down = self.down()
+        self._write_configuration()
+        env = self._environment()
+        if "munged" in down:
+            self._munge_key()
+            self._socket.unlink(missing_ok=True)
+            self.processes.start("munged", self._munged_command(), env=env)
+            self.processes.wait_until(
+                self._munge_silence, what="munged", watch=("munged",), timeout_s=self.patience_s
+            )
+        config = str(self.config)
+        if "slurmctld" in down:
+            self.processes.start("slurmctld", [required_program("slurmctld"), "-D", "-f", config], env=env)
+        for node in NODES:
+            if f"slurmd-{node}" in down:
+                command = [required_program("slurmd"), "-D", "-N", node, "-f", config]
+                self.processes.start(f"slurmd-{node}", command, env=env)
+
+    def problem(self) -> str | None:
+        """sinfo must show both nodes ready for work."""
+        answer = self.run("sinfo", "--noheader", "--Node", "--format=%N %T")
+        if answer.returncode != 0:
+            return f"sinfo: {answer.stderr.strip() or 'no answer'}"
+        states = dict(line.split() for line in answer.stdout.splitlines())
+        # A node that works or winds up a job is well; a suffix such as * means that it does not respond.
+        well = {"idle", "mixed", "allocated", "completing"}
+        ill = [f"{node} is {states.get(node, 'unknown')}" for node in NODES if states.get(node) not in well]
+        return ", ".join(ill) or None
+
+    def describe(self) -> str:
+        """The nodes and the configuration."""
+        return f"nodes {', '.join(NODES)} of {_cpus_per_node()} CPUs, SLURM_CONF={self.config}"
+
+    def sweep(self) -> None:
+        """Leave job steps alone: they outlive their slurmd, and the next one finds them again."""
+        return
+
+    def drain(self) -> None:
+        """Cancel all jobs, so that the next start does not find them half done."""
+        if "slurmctld" in self.down():
+            return
+        self.run("scancel", "--user", current_user())
+        self.processes.wait_until(
+            self._jobs_left, what="cancelled Slurm jobs", watch=(), timeout_s=self.patience_s
+        )
+
+    def run(self, *command: str, timeout_s: float = 20.0) -> subprocess.CompletedProcess[str]:
+        """Run one of Slurm's commands against this cluster."""
+        try:
+            return subprocess.run(
+                [required_program(command[0]), *command[1:]],
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(command, 124, "", f"no answer within {timeout_s:.0f} s")
+
+    @property
+    def config(self) -> Path:
+        """The generated slurm.conf."""
+        return self._directory / "slurm.conf"
+
+    def _jobs_left(self) -> str | None:
+        answer = self.run("squeue", "--noheader", "--format=%i")
+        return answer.stderr.strip() or answer.stdout.strip() or None
+
+    def _munge_silence(self) -> str | None:
+        answer = self.run("munge", "--no-input", f"--socket={self._socket}")
+        return None if answer.returncode == 0 else answer.stderr.strip() or "no credential"
+
+    def _munged_command(self) -> list[str]:
+        return [
+            required_program("munged"),
+            "--foreground",
+            # Else munged wants every parent directory closed to the group and the socket open to all users;
+            # here one user owns both ends, and the key and the socket's directory are closed to others.
+            "--force",
+            f"--key-file={self._directory / 'munge.key'}",
+            f"--socket={self._socket}",
+            f"--pid-file={self.layout.runtime / 'munged.pid'}",
+            f"--seed-file={self._directory / 'munge.seed'}",
+        ]
+
+    def _munge_key(self) -> None:
+        key = self._directory / "munge.key"
+        if not key.exists():
+            with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
+                target.write(secrets.token_bytes(128))
+
+    def _write_configuration(self) -> None:
+        for directory in (self._directory, self._directory / "state", *map(self._spool, NODES)):
+            directory.mkdir(mode=0o755, exist_ok=True)
+        user = current_user()
+        nodes = "\n".join(
+            f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1"
+            f" Port={self.ports[f'slurmd-{node}']} CPUs={_cpus_per_node()} State=UNKNOWN"
+            for node in NODES
+        )
+        self.config.write_text(f"""# Written by `python -m infra.local up`.
+ClusterName={CLUSTER_NAME}
+SlurmctldHost={socket.gethostname().partition(".")[0]}(127.0.0.1)
+SlurmctldPort={self.ports["slurmctld"]}
+# Listen on loopback only.
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={self._socket}
+CredType=cred/munge
+StateSaveLocation={self._directory / "state"}
+# Short, since slurmstepd makes sockets there.
+SlurmdSpoolDir={self._spool("%n")}
+SlurmctldPidFile={self.layout.runtime / "slurmctld.pid"}
+SlurmdPidFile={self.layout.runtime / "slurmd-%n.pid"}
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+# Two nodes share one machine, so each is what this file says and not what it sees.
+SlurmdParameters=config_overrides
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerType=sched/backfill
+ReturnToService=2
+MinJobAge=300
+SlurmctldTimeout=60
+SlurmdTimeout=30
+MessageTimeout=20
+KillWait=10
+InactiveLimit=0
+PropagateResourceLimits=NONE
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+JobCompType=jobcomp/none
+MailProg=/bin/true
+{nodes}
+PartitionName=compute Nodes={",".join(NODES)} Default=YES MaxTime=INFINITE State=UP
+""")
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("HOME", "LANG", "USER", "TZ") if name in os.environ}
+        path = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+        return {**kept, "PATH": path, "SLURM_CONF": str(self.config)}
+
+    def _spool(self, node: str) -> Path:
+        return self.layout.runtime / f"slurmd-{node}"
+
+    @property
+    def _socket(self) -> Path:
+        return self.layout.runtime / "munge.socket"
+
+    @property
+    def _directory(self) -> Path:
+        return self.layout.state / "slurm"
+
+
+def _cpus_per_node() -> int:
+    """The machine's CPUs shared out among the nodes."""
+    return max(1, (os.cpu_count() or 1) // len(NODES))

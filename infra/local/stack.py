@@ -1,0 +1,127 @@
+"""The whole local stack: which parts there are, and how they come up, are asked, and go down."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.local.environment import stack_environment, write_environment
+from infra.local.layout import DEFAULT_STATE, Layout, StackError
+from infra.local.moto_server import MotoServer
+from infra.local.part import Part
+from infra.local.ports import Ports
+from infra.local.processes import Processes
+from infra.local.ray_cluster import RayCluster
+from infra.local.s3 import S3Server
+from infra.local.shared_files import SharedFiles
+from infra.local.slurm import SlurmCluster
+from infra.local.ssh import SshServer
+
+
+@dataclass(frozen=True)
+class PartStatus:
+    """One line of ``status``; ``problem`` is None where all is well."""
+
+    name: str
+    problem: str | None
+    description: str
+
+
+class Stack:
+    """The parts that belong to one state directory."""
+
+    def __init__(
+        self, state: Path = DEFAULT_STATE, *, port_options: Iterable[str] = (), free_ports: bool = False
+    ) -> None:
+        self.layout = Layout.of(state)
+        self._ports_file = self.layout.state / "ports.json"
+        self.ports = Ports.choose(self._ports_file, options=port_options, free=free_ports)
+        self.processes = Processes(
+            records=self.layout.records, logs=self.layout.logs, mark=str(self.layout.runtime)
+        )
+        belongings = (self.layout, self.ports, self.processes)
+        self.shared = SharedFiles(*belongings)
+        self.s3 = S3Server(*belongings)
+        self.slurm = SlurmCluster(*belongings)
+        self.ssh = SshServer(*belongings)
+        self.ray = RayCluster(*belongings)
+        self.moto = MotoServer(*belongings)
+
+    def up(self, *, with_moto: bool = False) -> None:
+        """Start what is not healthy, wait until it is, and write the environment file."""
+        parts = self._parts(with_moto)
+        self._check_programs(parts)
+        self.layout.make_directories()
+        self._check_ports(parts)
+        self.ports.save(self._ports_file)
+        for part in parts:
+            _bring_up(part)
+        values = stack_environment(ray=self.ray, ssh=self.ssh, slurm=self.slurm)
+        if with_moto or not self.moto.down():
+            values["STRANDLOOP_MOTO_ENDPOINT"] = self.moto.url
+        write_environment(self.layout, values)
+
+    def status(self) -> list[PartStatus]:
+        """What each part says when asked."""
+        found = []
+        for part in self._parts(self._moto_was_asked_for()):
+            down = part.down()
+            problem = f"not running: {', '.join(down)}" if down else part.problem()
+            found.append(PartStatus(part.name, problem, part.describe()))
+        return found
+
+    def down(self) -> int:
+        """End the stack's jobs and processes; gives the number of processes. What was stored stays."""
+        parts = self._parts(self._moto_was_asked_for())
+        for part in parts:
+            try:
+                part.drain()
+            except StackError as error:
+                print(f"{part.name}: {error}\n{part.name}: going down without it")
+        ended = self.processes.end()
+        for part in parts:
+            part.tidy()
+        shutil.rmtree(self.layout.runtime, ignore_errors=True)
+        return ended
+
+    def _parts(self, with_moto: bool) -> list[Part]:
+        parts: list[Part] = [self.shared, self.s3, self.slurm, self.ssh, self.ray]
+        return [*parts, self.moto] if with_moto else parts
+
+    def _moto_was_asked_for(self) -> bool:
+        return self.processes.record("moto") is not None
+
+    def _check_programs(self, parts: list[Part]) -> None:
+        missing = [f"{part.name}: {what} not found" for part in parts for what in part.missing()]
+        if missing:
+            raise StackError("\n".join([*missing, "run `make setup` first: it installs what is missing"]))
+
+    def _check_ports(self, parts: list[Part]) -> None:
+        """Every port must be free, or held by the part it belongs to."""
+        running = [name for part in parts for name in part.port_of if self.processes.alive(name)]
+        if (
+            running
+            and self._ports_file.exists()
+            and Ports.choose(self._ports_file).numbers != self.ports.numbers
+        ):
+            raise StackError("the stack runs on other ports; take it down before you change them: make down")
+        for part in parts:
+            part.sweep()
+        needed = [port for part in parts for name in part.down() for port in part.port_of[name]]
+        if taken := self.ports.taken(needed):
+            raise StackError("\n".join(taken))
+
+
+def _bring_up(part: Part) -> None:
+    started = time.monotonic()
+    if not part.down() and part.problem() is None:
+        print(f"{part.name:<7} was up      {part.describe()}", flush=True)
+        return
+    part.start()
+    part.processes.wait_until(
+        part.problem, what=part.name, watch=tuple(part.port_of), timeout_s=part.patience_s
+    )
+    print(f"{part.name:<7} up in {time.monotonic() - started:4.1f} s {part.describe()}", flush=True)

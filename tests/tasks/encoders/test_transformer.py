@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from tasks.encoders import transformer
+from tasks.encoders.sequences import Sequences
+from tasks.encoders.transformer import DnaTransformer
+from tasks.errors import InvalidEncoder
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
+
+
+def random_reads(*lengths: int) -> list[str]:
+    random = np.random.default_rng(0)
+    return ["".join(random.choice(list("ACGT"), length)) for length in lengths]
+
+
+def sequences(reads: list[str]) -> Sequences:
+    return Sequences.from_arrow(pa.array(reads))
+
+
+@pytest.fixture(scope="module")
+def model() -> DnaTransformer:
+    return DnaTransformer.untrained(sequences(["ACGT"]), seed=1)
+
+
+def test_padding_does_not_change_a_vector(model: DnaTransformer) -> None:
+    reads = random_reads(150, 3, 47, 600, 8, 1)
+    with torch.inference_mode():
+        padded = model(model.prepare(sequences(reads))).numpy()
+    alone = np.concatenate([model.encode_sequences(sequences([read])) for read in reads])
+    np.testing.assert_allclose(padded, alone, atol=1e-5)
+
+
+def test_vectors_come_in_the_order_of_the_reads(model: DnaTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformer, "TOKENS_PER_BATCH", 64)
+    reads = random_reads(150, 30, 90, 3000, 40, 0)
+    together = model.encode_sequences(sequences(reads))
+    for read, vector in zip(reads, together, strict=True):
+        np.testing.assert_allclose(vector, model.encode_sequences(sequences([read]))[0], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+
+
+def test_hugging_face_loads_the_same_encoder(model: DnaTransformer, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    tokenizer, bert = AutoTokenizer.from_pretrained(tmp_path), AutoModel.from_pretrained(tmp_path)
+    reads = ["ACGTACGTNNACGTAC", "TTGACCA", "ACGT"]
+    words = tokenizer(reads, padding=True, return_tensors="pt")
+    assert words["input_ids"].tolist() == model.prepare(sequences(reads)).tolist()
+    states = bert.eval()(input_ids=words["input_ids"], attention_mask=words["attention_mask"]).last_hidden_state
+    real = words["attention_mask"].unsqueeze(-1)
+    mean = torch.nn.functional.normalize((states * real).sum(1) / real.sum(1), dim=-1)
+    loaded = DnaTransformer.load(tmp_path)
+    np.testing.assert_allclose(mean.detach().numpy(), loaded.encode_sequences(sequences(reads)), atol=1e-5)
+
+
+def test_a_bert_of_other_words_is_refused(tmp_path: Path) -> None:
+    config = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    BertModel(config).save_pretrained(tmp_path)
+    with pytest.raises(InvalidEncoder, match="without dna_word_bases=4"):
+        DnaTransformer.load(tmp_path)

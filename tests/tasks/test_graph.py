@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hpc_jobs import neighbours
+from hpc_jobs import store as embedding_store
+from hpc_jobs.checked_file import sha256_of
+from hpc_jobs.mpi_dna_seq.tiles import Best, Block, Comparison
+from tasks import graph, results
+from tasks.batches import Batch
+from tasks.errors import ConflictingResult, InvalidInput, StorageError
+from tasks.object_store import ObjectStore
+
+READS, K = 60, 15
+
+
+@pytest.fixture
+def batch(s3_root: str) -> Batch:
+    return Batch(s3_root, "2026-11-20")
+
+
+def three_groups() -> np.ndarray:
+    """Unit vectors around three directions: 24, 20 and 16 reads."""
+    rng = np.random.default_rng(0)
+    centres = np.eye(3, 16, dtype=np.float32)
+    vectors = np.repeat(centres, [24, 20, 16], axis=0) + rng.normal(scale=0.1, size=(READS, 16))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def stage(folder: Path, batch: Batch, vectors: np.ndarray, *, k: int = K) -> dict[str, Path]:
+    """An embedding store, published and staged, and its k-NN result."""
+    where = {"store_directory": folder / "embeddings", "knn_directory": folder / "knn"}
+    ids = pa.array([f"ecoli:{row + 1}" for row in range(len(vectors))], pa.string())
+    embedding_store.write_store(
+        where["store_directory"], ids, vectors, encoder_uri="registry://k@v1", encoder_revision="r"
+    )
+    body = (where["store_directory"] / "manifest.json").read_bytes()
+    ObjectStore().put_bytes(batch.results / "embeddings" / "manifest.json", body)
+    compare(where, vectors, k=k)
+    return where
+
+
+def compare(where: dict[str, Path], vectors: np.ndarray, *, k: int) -> None:
+    """What the kernel writes, from one process."""
+    best = Best.empty(len(vectors), max(min(k, len(vectors) - 1), 0))
+    if best.k:
+        Comparison(vectors.shape[1], tile=64, between=lambda pairs: None).within(Block(0, vectors, best))
+    directory = where["knn_directory"]
+    directory.mkdir(exist_ok=True)
+    part = neighbours.write_part(directory, 0, first_row=0, ids=best.ids, scores=best.scores)
+    sha256 = sha256_of(where["store_directory"] / "manifest.json")
+    neighbours.write_manifest(directory, neighbours.NeighbourManifest(len(vectors), k, sha256, (part,)))
+
+
+def test_graph_and_clusters_are_published_under_the_names_of_the_reads(batch: Batch, tmp_path: Path) -> None:
+    where = stage(tmp_path, batch, three_groups())
+    summary = graph.collect(batch.data_uri, batch.batch_id, **where)
+    assert (summary["status"], summary["reads"], summary["edges"]) == ("written", READS, READS * K)
+    assert summary["clusters"] == 3
+
+    store = ObjectStore()
+    clusters = results.verify(store, batch.results / "clusters")
+    members = pq.read_table(
+        io.BytesIO(results.fetch(store, batch.results / "clusters", clusters.files[0]))
+    ).to_pydict()
+    assert members["cluster"] == [0] * 24 + [1] * 20 + [2] * 16
+    assert members["read_id"][:2] == ["ecoli:1", "ecoli:2"]
+    assert clusters.details["largest"] == 24
+
+    published = results.verify(store, batch.results / "graph")
+    assert published.details["encoder_uri"] == "registry://k@v1"
+    edges = pq.read_table(io.BytesIO(results.fetch(store, batch.results / "graph", published.files[0])))
+    assert edges.schema.equals(graph.GRAPH_SCHEMA)
+    rows = neighbours.read(where["knn_directory"])
+    assert edges["neighbour_id"].to_pylist() == [f"ecoli:{row + 1}" for row in rows["neighbour"].to_pylist()]
+
+    checked = graph.verify_graph(batch.data_uri, batch.batch_id)
+    assert {key: checked[key] for key in ("reads", "edges", "k", "clusters", "largest")} == {
+        "reads": READS,
+        "edges": READS * K,
+        "k": K,
+        "clusters": 3,
+        "largest": 24,
+    }
+    first = np.asarray(rows["score"]).reshape(READS, K)[:, 0]
+    assert checked["mean_top1_cosine"] == pytest.approx(first.mean(), abs=1e-6)
+
+
+def test_a_published_graph_stays_and_another_is_refused(batch: Batch, tmp_path: Path) -> None:
+    where = stage(tmp_path, batch, three_groups())
+    graph.collect(batch.data_uri, batch.batch_id, **where)
+    before = {info.uri.key: info.etag for info in ObjectStore().list(batch.results)}
+    assert graph.collect(batch.data_uri, batch.batch_id, **where)["status"] == "unchanged"
+    assert {info.uri.key: info.etag for info in ObjectStore().list(batch.results)} == before
+
+    compare(where, three_groups(), k=K + 1)
+    with pytest.raises(ConflictingResult, match="replace_results"):
+        graph.collect(batch.data_uri, batch.batch_id, **where)
+
+
+def test_a_collect_that_was_cut_short_is_completed_with_the_same_bytes(batch: Batch, tmp_path: Path) -> None:
+    where = stage(tmp_path, batch, three_groups())
+    graph.collect(batch.data_uri, batch.batch_id, **where)
+    before = {info.uri.key: info.etag for info in ObjectStore().list(batch.results)}
+    ObjectStore().delete(batch.results / "graph" / "manifest.json")
+    assert graph.collect(batch.data_uri, batch.batch_id, **where)["status"] == "written"
+    assert {info.uri.key: info.etag for info in ObjectStore().list(batch.results)} == before
+
+
+def test_edges_are_cut_into_files_of_a_size(
+    batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph, "EDGES_PER_FILE", 200)
+    graph.collect(batch.data_uri, batch.batch_id, **stage(tmp_path, batch, three_groups()))
+    published = results.verify(ObjectStore(), batch.results / "graph")
+    assert [file.name for file in published.files] == [f"graph-{number:05d}.parquet" for number in range(5)]
+    assert graph.verify_graph(batch.data_uri, batch.batch_id)["edges"] == READS * K
+
+
+@pytest.mark.parametrize(("reads", "edges"), [(0, 0), (1, 0), (3, 6)])
+def test_small_batches(batch: Batch, tmp_path: Path, reads: int, edges: int) -> None:
+    where = stage(tmp_path, batch, three_groups()[:reads])
+    assert graph.collect(batch.data_uri, batch.batch_id, **where)["edges"] == edges
+    assert graph.verify_graph(batch.data_uri, batch.batch_id)["edges"] == edges
+
+
+def test_results_of_different_stores_are_not_mixed(batch: Batch, tmp_path: Path) -> None:
+    where = stage(tmp_path / "a", batch, three_groups())
+    other = stage(tmp_path / "b", batch, three_groups()[::-1])
+    with pytest.raises(InvalidInput, match="stage it again"):
+        graph.collect(batch.data_uri, batch.batch_id, **where)
+    with pytest.raises(InvalidInput, match="another store"):
+        graph.collect(batch.data_uri, batch.batch_id, **{**other, "knn_directory": where["knn_directory"]})
+    (other["knn_directory"] / "manifest.json").unlink()
+    with pytest.raises(InvalidInput, match="not computed to its end"):
+        graph.collect(batch.data_uri, batch.batch_id, **other)
+
+
+def test_verification_finds_what_does_not_add_up(batch: Batch, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="never finished"):
+        graph.verify_graph(batch.data_uri, batch.batch_id)
+    graph.collect(batch.data_uri, batch.batch_id, **stage(tmp_path, batch, three_groups()))
+    store, prefix = ObjectStore(), batch.results / "graph"
+    published = results.verify(store, prefix)
+    body = results.fetch(store, prefix, published.files[0])
+    edges = pq.read_table(io.BytesIO(body))
+
+    def publish(table: pa.Table) -> None:
+        target = io.BytesIO()
+        pq.write_table(table, target)
+        results.publish(store, prefix, {"graph-00000.parquet": target.getvalue()}, published.details)
+
+    for table, message in (
+        (edges.slice(1), "899 edges"),
+        (edges.take(pa.array(np.r_[1, 0, 2:900])), "ranks"),
+        (edges.take(pa.array(np.r_[K:900, 0:K])), "order of clusters"),
+        (edges.set_column(1, "neighbour_id", edges["read_id"]), "its own neighbour"),
+        (edges.set_column(1, "neighbour_id", pa.array(["nobody"] * 900)), "no cluster"),
+        (edges.set_column(3, "cosine", pa.array(np.arange(900, dtype=np.float32))), "cosines"),
+    ):
+        publish(table)
+        with pytest.raises(StorageError, match=message):
+            graph.verify_graph(batch.data_uri, batch.batch_id)
+    store.put_bytes(prefix / "graph-00000.parquet", body + b"\0")
+    with pytest.raises(StorageError, match="SHA-256"):
+        graph.verify_graph(batch.data_uri, batch.batch_id)
+
+
+def test_the_command_ends_with_its_summary(
+    batch: Batch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = stage(tmp_path, batch, three_groups())
+    arguments = ["collect", "--store", str(where["store_directory"]), "--knn", str(where["knn_directory"])]
+    arguments += ["--data-uri", batch.data_uri, "--batch-id", batch.batch_id]
+    for status in ("written", "unchanged"):
+        assert graph.main(arguments) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["status"] == status
+    (where["knn_directory"] / "manifest.json").unlink()
+    assert graph.main(arguments) == 1
+    assert "not computed to its end" in capsys.readouterr().err
