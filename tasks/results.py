@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,7 +36,14 @@ def publish(
     for name, body in files.items():
         store.put_bytes(prefix / name, body)
         entries.append(ResultFile(name, len(body), hashlib.sha256(body).hexdigest()))
-    manifest = ResultManifest(entries, dict(details))
+    return seal(store, prefix, entries, details)
+
+
+def seal(
+    store: ObjectStore, prefix: ObjectUri, files: Sequence[ResultFile], details: Mapping[str, Any]
+) -> ResultManifest:
+    """Write the manifest of files that stand below ``prefix`` already, and so make the result exist."""
+    manifest = ResultManifest(list(files), dict(details))
     store.put_json(prefix / "manifest.json", asdict(manifest))
     return manifest
 

@@ -97,11 +97,11 @@ def _compiler() -> str:
 def _fingerprint() -> str:
     digest = hashlib.sha256(SOURCE.read_bytes())
     digest.update(" ".join((*OPTIONS, FOR_THIS_PROCESSOR)).encode())
-    digest.update(" ".join(sorted(processor_features())).encode())
+    digest.update(" ".join(sorted(_processor_features())).encode())
     return digest.hexdigest()[:12]
 
 
-def processor_features() -> set[str]:
+def _processor_features() -> set[str]:
     """The processor's instruction sets as Linux names them, such as ``avx2``; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

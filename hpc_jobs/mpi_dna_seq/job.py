@@ -72,7 +72,7 @@ def run(comm: MPI.Comm, directory: Path, out: Path, *, k: int, tile: int) -> Non
     _say(
         comm,
         f"comparing {manifest.rows:,} vectors of {manifest.dim}, k = {k}: half ring of {comm.size} ranks on "
-        f"{nodes} nodes, {os.environ.get('OPENBLAS_NUM_THREADS', 'all')} BLAS threads each",
+        f"{nodes} nodes, {os.environ.get('OPENBLAS_NUM_THREADS', 'unset')} BLAS threads each",
     )
 
     home = Block(first_row, vectors, Best.empty(len(vectors), max(min(k, manifest.rows - 1), 0)))

@@ -11,8 +11,7 @@
 #include <string.h>
 
 #define LANES 16 /* partial sums of a dot product: part of the definition of a score */
-#define STRIP 128 /* proposals that are passed over at once, */
-#define PART 16  /* and those looked at together where one of a strip passes */
+#define STRIP 64 /* proposals that are passed over at once */
 
 /* The best k of each row of one block, ordered by (score descending, id ascending). */
 typedef struct {
@@ -67,7 +66,7 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* Whether any of count proposals reaches the row's threshold or its column's: the loop that everything passes. */
+/* Whether any of count proposals reaches the row's threshold or its column's: almost all strips end here. */
 static int any_reaches(const float *proposed, int64_t count, float row_threshold, const float *thresholds)
 {
     int32_t any = 0;
@@ -76,6 +75,17 @@ static int any_reaches(const float *proposed, int64_t count, float row_threshold
         any |= -(proposed[column] >= lower);
     }
     return any;
+}
+
+/* Which of them do; the marks of a last, shorter strip end in zeros. */
+static void mark_reaching(const float *proposed, int64_t count, float row_threshold, const float *thresholds,
+                          uint8_t *marks)
+{
+    memset(marks, 0, STRIP);
+    for (int64_t column = 0; column < count; column++) {
+        float lower = thresholds[column] < row_threshold ? thresholds[column] : row_threshold;
+        marks[column] = proposed[column] >= lower;
+    }
 }
 
 /* Merge one tile; gives the number of pairs that were scored exactly.
@@ -90,6 +100,7 @@ int64_t merge_tile(const float *proposed, int64_t n_rows, int64_t n_columns, con
                    float margin)
 {
     int64_t scored = 0;
+    uint8_t marks[STRIP];
     for (int64_t row = 0; row < n_rows; row++) {
         const float *line = proposed + row * n_columns;
         int64_t start = first_row == first_column ? row + 1 : 0;
@@ -97,11 +108,15 @@ int64_t merge_tile(const float *proposed, int64_t n_rows, int64_t n_columns, con
             int64_t strip_end = smaller(strip + STRIP, n_columns);
             if (!any_reaches(line + strip, strip_end - strip, rows.threshold[row], columns.threshold + strip))
                 continue;
-            for (int64_t part = strip; part < strip_end; part += PART) {
-                int64_t end = smaller(part + PART, strip_end);
-                if (!any_reaches(line + part, end - part, rows.threshold[row], columns.threshold + part))
+            mark_reaching(line + strip, strip_end - strip, rows.threshold[row], columns.threshold + strip, marks);
+            for (int64_t word = 0; word < STRIP / 8; word++) {
+                uint64_t any;
+                memcpy(&any, marks + 8 * word, 8);
+                if (!any)
                     continue;
-                for (int64_t column = part; column < end; column++) {
+                for (int64_t column = strip + 8 * word; column < strip + 8 * word + 8; column++) {
+                    if (!marks[column - strip])
+                        continue;
                     int for_row = line[column] >= rows.threshold[row];
                     int for_column = line[column] >= columns.threshold[column];
                     if (!(for_row | for_column))

@@ -46,6 +46,10 @@ class Part(ABC):
     def problem(self) -> str | None:
         """None when the part answers as it should, else what is wrong."""
 
+    def settled(self) -> bool:
+        """Whether ``up`` has nothing to do here."""
+        return not self.down() and self.problem() is None
+
     @abstractmethod
     def describe(self) -> str:
         """Where the part is found."""

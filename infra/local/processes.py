@@ -24,6 +24,8 @@ from infra.local.process_table import (
 
 MARK = "STRANDLOOP_STACK"
 LOG_LINES_SHOWN = 12
+# How long to wait for the recorded processes, for what they left behind, and after SIGKILL.
+PATIENCE_S = (20.0, 5.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,8 @@ class Processes:
             return [process for process in known.values() if _lives(process)]
 
         living()
-        for number, members, patience_s in (
-            (signal.SIGTERM, living_roots, 20.0),
-            (signal.SIGTERM, living, 5.0),
-            (signal.SIGKILL, living, 10.0),
-        ):
+        stages = (signal.SIGTERM, living_roots), (signal.SIGTERM, living), (signal.SIGKILL, living)
+        for (number, members), patience_s in zip(stages, PATIENCE_S, strict=True):
             for process in members():
                 _send(process, number)
             deadline = time.monotonic() + patience_s

@@ -51,16 +51,24 @@ class SharedFiles(Part):
         _write_if_changed(self.layout.home / "environment.sh", self._environment_script())
 
     def problem(self) -> str | None:
-        """Python must be there, and the code must be this checkout's."""
-        if not (self.layout.home / "env" / "bin" / "python").exists():
-            return "its Python environment is missing"
-        if self._code.resolve().name != _content_hash(self.layout.project):
-            return "its copy of the code is not this checkout's"
-        return None
+        """Code and Python must be there; that the code is older than this checkout's is no fault."""
+        needed = (self._code / "hpc_jobs", self.layout.home / "env" / "bin" / "python")
+        return next(
+            (f"{path} is missing: run `make setup` and `make up`" for path in needed if not path.exists()),
+            None,
+        )
+
+    def settled(self) -> bool:
+        """Whether the code that jobs will run is this checkout's."""
+        return self.problem() is None and self._is_deployed()
 
     def describe(self) -> str:
-        """The directory."""
-        return f"{self.layout.home} (code, env, environment.sh)"
+        """The directory, and whether its code is this checkout's."""
+        state = "this checkout's" if self._is_deployed() else "older than this checkout's until the next `up`"
+        return f"{self.layout.home}, code {state}"
+
+    def _is_deployed(self) -> bool:
+        return self._code.resolve().name == _content_hash(self.layout.project)
 
     @property
     def _code(self) -> Path:

@@ -117,7 +117,7 @@ class Stack:
 
 def _bring_up(part: Part) -> None:
     started = time.monotonic()
-    if not part.down() and part.problem() is None:
+    if part.settled():
         print(f"{part.name:<7} was up      {part.describe()}", flush=True)
         return
     part.start()

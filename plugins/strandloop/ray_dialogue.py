@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from time import time as now
 from typing import Any, Literal, TypeVar
 
 from strandloop.code_archive import CodeArchive
 from strandloop.errors import RemoteJobError, StateUnknown, SubmitRefused
+from strandloop.job_record import iso_utc
 from strandloop.ray_job import LogTail, Outcome, RayJob, submission_id_of
 
 FIRST_PAUSE = 1.0
@@ -151,12 +152,12 @@ def stop(submission_id: str, *, patience: float, wait: float = STOP_WAIT) -> Dia
     Ray sends SIGTERM to the driver, and SIGKILL three seconds later. A job that is still alive after
     ``wait`` seconds is returned as it is.
     """
-    give_up = time.time() + wait
+    give_up = now() + wait
     while True:
         # The answer proves nothing, and a job that is still being set up may not listen yet: ask again.
         yield Ask("POST", f"/api/jobs/{submission_id}/stop")
         job = yield from find(submission_id, patience=patience)
-        if job is None or not job.alive or time.time() > give_up:
+        if job is None or not job.alive or now() > give_up:
             return job
         yield Pause(FIRST_PAUSE)
 
@@ -195,7 +196,7 @@ def _watch(
     absent = False
     while True:
         job = yield from find(submission_id, patience=patience)
-        overdue = job is not None and job.alive and deadline is not None and time.time() >= deadline
+        overdue = job is not None and job.alive and deadline is not None and now() >= deadline
         if overdue and stop_at_deadline:
             job = yield from stop(submission_id, patience=patience)
         # The log after the state: behind a terminal state it is complete.
@@ -211,11 +212,11 @@ def _watch(
             said = "Ray answers and does not know it: its head was restarted, or somebody deleted the job"
             return Outcome("lost", submission_id, said=said, last_lines=tail.last_lines)
         absent = job is None
-        yield Pause(poll if deadline is None else min(poll, max(FIRST_PAUSE, deadline - time.time())))
+        yield Pause(poll if deadline is None else min(poll, max(FIRST_PAUSE, deadline - now())))
 
 
 def _deadline_said(job: RayJob, deadline: float, stop_at_deadline: bool) -> str:
-    limit = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(deadline))
+    limit = iso_utc(deadline)
     if not stop_at_deadline:
         return f"still {job.status} at {limit}, the end of waiting; it was left alone"
     if job.alive:
@@ -268,10 +269,10 @@ def _insist(question: Ask, read: Callable[[Answer], T], *, patience: float) -> D
 
 def _pauses(patience: float) -> Iterator[float]:
     """Growing pauses, at least one, until ``patience`` seconds have passed; jittered, as many wait at once."""
-    give_up = time.time() + patience
+    give_up = now() + patience
     pause = FIRST_PAUSE
     while True:
-        left = give_up - time.time()
+        left = give_up - now()
         yield min(pause * random.uniform(0.7, 1.3), max(left, 0.0))
         if left <= 0:
             return

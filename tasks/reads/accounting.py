@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from tasks.errors import StrandloopError
-from tasks.reads.fastq import ReadBlock
+from tasks.reads.block import ReadBlock
 from tasks.reads.quality import FilteredBlock
 
 LONGEST_BINNED = 1000

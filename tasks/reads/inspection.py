@@ -10,7 +10,8 @@ from typing import BinaryIO
 import numpy as np
 
 from tasks.errors import InvalidReads
-from tasks.reads.fastq import QUALITY_OFFSETS, QuarantinedRecord, ReadBlock, read_blocks
+from tasks.reads.block import QuarantinedRecord, ReadBlock
+from tasks.reads.fastq import QUALITY_OFFSETS, read_blocks
 
 _SHOWN_RECORDS = 5
 _CLEARLY_33 = 59  # no phred+64 encoding, Solexa's included, has a character below ';'

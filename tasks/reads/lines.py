@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import io
-import zlib
-from collections.abc import Callable
-from gzip import BadGzipFile
-from typing import Any, BinaryIO, cast
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 
 from tasks.errors import InvalidReads
 
 try:
-    from isal.igzip import IGzipFile as GzipFile  # three times as fast as zlib
-except ImportError:  # isal has no build for this machine
-    from gzip import GzipFile  # type: ignore[assignment]
+    from isal.igzip_lib import IsalError as DecompressionError
+    from isal.isal_zlib import decompressobj  # three times as fast as zlib
+except ImportError:  # isal is not built for every machine
+    from zlib import decompressobj  # type: ignore[assignment]
+    from zlib import error as DecompressionError  # type: ignore[assignment]
 
 LONGEST_LINE_BYTES = 64 << 20  # the longest reads known are a few Mb
 _CHUNK_BYTES = 2 << 20
 _NEWLINE = 10
 _RETURN = 13
+_GZIP_BYTES = 64 << 10  # decompressed at once: at most 1032 times as much text, 66 MB
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_WBITS = 31  # zlib: gzip header and checksums
 _OTHER_FORMATS = {
     b"BZh": "bzip2",
     b"\xfd7zXZ": "xz",
@@ -38,8 +40,7 @@ class LineWindow:
     """
 
     def __init__(self, stream: BinaryIO, *, source: str) -> None:
-        # One read of what is below for each call: what comes before the damage is not lost with it.
-        self._read_some = _decompressed(stream, source)
+        self._text = _text(stream, source)
         self.text = b""
         self.damage: str | None = None
         self.cut_last_line = False
@@ -120,45 +121,53 @@ class LineWindow:
         """About a chunk of text, also from a stream that gives a few bytes at a time; empty at the end."""
         pieces: list[bytes] = []
         size = 0
-        if self.damage:
-            return b""
         try:
-            while size < _CHUNK_BYTES and (piece := self._read_some(_CHUNK_BYTES - size)):
+            while size < _CHUNK_BYTES and (piece := next(self._text, b"")):
                 pieces.append(piece)
                 size += len(piece)
-        except EOFError:
-            self.damage = "the gzip data is cut off"
-        except (BadGzipFile, zlib.error) as error:
-            self.damage = f"the gzip data is damaged ({error})"
+        except _Damage as damage:  # what came before it is still read
+            self.damage = str(damage)
         return b"".join(pieces)
 
 
-def _decompressed(stream: BinaryIO, source: str) -> Callable[[int], bytes]:
-    """The read function for the text of ``stream``, which its first bytes show to be gzip or plain."""
+class _Damage(Exception):
+    """The compressed data is not what it was when it was written."""
+
+
+def _text(stream: BinaryIO, source: str) -> Iterator[bytes]:
+    """The text of ``stream`` in pieces, none of them empty; its first bytes show whether it is gzip."""
     head = b""
     while len(head) < 5 and (piece := stream.read(5 - len(head))):
         head += piece
     for magic, name in _OTHER_FORMATS.items():
         if head.startswith(magic):
             raise InvalidReads(f"{source} is compressed with {name}; compress it with gzip, or not at all")
-    whole = io.BufferedReader(_Rejoined(head, stream), _CHUNK_BYTES)
-    if not head.startswith(b"\x1f\x8b"):
-        return whole.read1
-    return cast(Callable[[int], bytes], GzipFile(fileobj=whole, mode="rb").read1)
+    if head.startswith(_GZIP_MAGIC):
+        yield from filter(None, _gunzipped(head, stream))
+        return
+    if head:
+        yield head
+    while chunk := stream.read(_CHUNK_BYTES):
+        yield chunk
 
 
-class _Rejoined(io.RawIOBase):
-    """A stream with the bytes put back that were read to look at them."""
+def _gunzipped(data: bytes, stream: BinaryIO) -> Iterator[bytes]:
+    """The text of gzip members one after the other, ``data`` being the first bytes of the first.
 
-    def __init__(self, head: bytes, stream: BinaryIO) -> None:
-        self._head = head
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        chunk = self._head[: len(buffer)] or self._stream.read(len(buffer))
-        self._head = self._head[len(buffer) :]
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
+    zlib's object interface rather than a file reader: a reader loses what it holds when it meets the damage.
+    """
+    while data:
+        if not _GZIP_MAGIC.startswith(data[:2]):
+            raise _Damage("something that is not gzip follows the gzip data")
+        member = decompressobj(wbits=_GZIP_WBITS)
+        while not member.eof:
+            if not data and not (data := stream.read(_GZIP_BYTES)):
+                raise _Damage("the gzip data is cut off")
+            try:
+                text = member.decompress(data)
+            except DecompressionError as error:  # type: ignore[misc]
+                raise _Damage(f"the gzip data is damaged ({error})") from error
+            data = member.unused_data
+            yield text
+        while not (data := data.lstrip(b"\0")) and (data := stream.read(_GZIP_BYTES)):
+            pass  # zeros may fill up the last block of a tape or disk

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numba
 import numpy as np
 
-from tasks.reads.fastq import ReadBlock, gathered
+from tasks.reads.block import ReadBlock, gathered
 
 TOO_SHORT = "too_short"
 LOW_QUALITY = "low_quality"

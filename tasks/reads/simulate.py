@@ -22,7 +22,7 @@ from tasks.errors import InvalidInput
 _BASES = np.frombuffer(b"ACGT", dtype=np.uint8)
 _COMPLEMENT = np.frombuffer(bytes.maketrans(b"ACGT", b"TGCA"), dtype=np.uint8)
 _CONTEXT = 3  # a random genome's next base depends on so many: each genome has a k-mer profile of its own
-_CONTRAST = 3.0  # Dirichlet parameter; lower makes random genomes differ more
+_CONTRAST = 2.0  # Dirichlet parameter; lower makes random genomes differ more
 _QUALITY_NOISE = 2.0
 _N_QUALITY = 2
 _BEST_QUALITY = 41

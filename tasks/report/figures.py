@@ -10,12 +10,12 @@ import base64
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter
 
 BEFORE, AFTER = "#a9b2ba", "#0f6b74"
@@ -35,7 +35,7 @@ CLUSTER_COLOURS = (
 
 # Text stays text, set in the reader's own sans-serif font like the rest of the page.
 _FONTS = "'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif"
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "strandloop",
     "font.family": "DejaVu Sans",
@@ -142,22 +142,21 @@ def read_map(coordinates: np.ndarray, clusters: np.ndarray) -> str:
         layers = [(clusters >= len(CLUSTER_COLOURS), OTHERS)]
         layers += [(clusters == number, colour) for number, colour in enumerate(CLUSTER_COLOURS)]
         for chosen, colour in layers:
-            axes.scatter(
-                *coordinates[chosen].T, s=size, color=colour, alpha=0.75, linewidths=0, rasterized=True
-            )
+            x, y = coordinates[chosen].T
+            axes.scatter(x, y, s=size, color=colour, alpha=0.75, linewidths=0, rasterized=True)
         for number in range(len(CLUSTER_COLOURS)):
             own = coordinates[clusters == number]
             if len(own):
                 # The middle read of a cluster is inside it, where the mean may fall between two halves.
                 middle = own[np.argmin(np.abs(own - np.median(own, axis=0)).sum(axis=1))]
                 axes.annotate(
-                    str(number + 1),
+                    str(number),
                     middle,
                     ha="center",
                     va="center",
-                    fontsize=11,
+                    fontsize=10,
                     fontweight="bold",
-                    path_effects=[withStroke(linewidth=3, foreground="white")],
+                    bbox={"boxstyle": "circle,pad=0.2", "facecolor": "white", "alpha": 0.85, "linewidth": 0},
                 )
         axes.margins(0.03)
         return _svg(figure, dpi=200)

@@ -10,7 +10,6 @@ import numpy as np
 
 from tasks.report import figures
 
-
 OVERFLOW = 1001
 """The bin of all lengths from here on."""
 OVERFLOW_LABEL = "Bases (more than 1,000 counted as 1,001)"

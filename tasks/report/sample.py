@@ -91,17 +91,20 @@ def take_sample(store: ObjectStore, batch: Batch, manifest: StoreManifest) -> Re
 def lay_out(vectors: np.ndarray) -> np.ndarray:
     """Two coordinates per vector, near vectors near each other: float32 (n, 2).
 
-    t-SNE from a PCA start with a fixed seed. On one thread, because its parallel sums are not repeatable bit
-    by bit. Fewer than eight vectors have too few neighbours for it and are shown by their first components.
+    t-SNE from a PCA start with a fixed seed, on one thread, because its parallel sums are not repeatable bit
+    by bit. Fewer than eight vectors, or vectors that are all equal, are shown by their first components.
     """
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    if len(vectors) < 8:
-        return _principal_components(vectors)
+    start = _principal_components(vectors)
+    spread = float(start[:, 0].std())
+    # The start is scaled here and not by scikit-learn, which divides by a spread of 0 and then crashes.
+    if len(vectors) < 8 or spread < 1e-6:
+        return start
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     with threadpool_limits(limits=1):
-        model = TSNE(init="pca", perplexity=perplexity, max_iter=500, random_state=0, learning_rate="auto")
+        model = TSNE(init=start / spread * 1e-4, perplexity=perplexity, max_iter=500, random_state=0)
         return model.fit_transform(vectors)
 
 

@@ -59,7 +59,7 @@ LOAD_EVERYTHING = """
 import json
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
-bag = DagBag({dags!r}, include_examples=False)
+bag = DagBag({dags!r})
 assert not bag.import_errors, bag.import_errors
 for dag in bag.dags.values():
     once = DagSerialization.to_dict(dag)

@@ -182,6 +182,7 @@ def test_success_gives_the_record_and_the_log(ended: dict[str, Ended], ran: Path
     assert record["submitted_at"] <= record["started_at"] <= record["ended_at"]
     assert len(re.findall(r"\] reads: 12 ", task.log)) == 1
     assert len(re.findall(r"\] no line end ", task.log)) == 1
+    assert "Failed to push an xcom" not in task.log  # the link to the job's page
     assert times(ran / f"success_{mode}") == 1
 
 
@@ -259,7 +260,9 @@ def test_one_task_instance_has_one_job_until_that_failed(dag: Dag, tmp_path: Pat
 
 def test_a_task_whose_worker_died_finds_its_job_again(dag: Dag, tmp_path: Path) -> None:
     ran, go = tmp_path / "ran", tmp_path / "go"
-    job = {"entrypoint": python(ran, f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.1)")}
+    job = {
+        "entrypoint": python(ran, f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.1)")
+    }
     worker = dag.start(job=job)
     until(lambda: times(ran) == 1)
     worker.kill()

@@ -48,7 +48,6 @@ class RayJobHook(BaseHook):
     path and its key's path).
 
     :param ray_conn_id: connection to the dashboard.
-    :param transport: what carries the requests, where it is not the network.
     """
 
     conn_name_attr = "ray_conn_id"
@@ -56,12 +55,9 @@ class RayJobHook(BaseHook):
     conn_type = "http"
     hook_name = "Ray Jobs"
 
-    def __init__(
-        self, ray_conn_id: str = default_conn_name, *, transport: httpx.MockTransport | None = None
-    ) -> None:
+    def __init__(self, ray_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.ray_conn_id = ray_conn_id
-        self._transport = transport
         self._dashboard: Dashboard | None = None
 
     def dashboard(self) -> Dashboard:
@@ -87,7 +83,7 @@ class RayJobHook(BaseHook):
     def play(self, dialogue: Dialogue[T]) -> T:
         """Play a dialogue to its end, with a client of its own, and return what it returns."""
         dashboard, answer = self.dashboard(), None
-        with httpx.Client(**self._options(dashboard)) as client:
+        with httpx.Client(**_options(dashboard)) as client:
             while True:
                 try:
                     step = dialogue.send(answer)
@@ -109,7 +105,7 @@ class RayJobHook(BaseHook):
     async def aplay(self, dialogue: Dialogue[T]) -> T:
         """Do what :meth:`play` does, without blocking the event loop."""
         dashboard, answer = await self.adashboard(), None
-        async with httpx.AsyncClient(**self._options(dashboard)) as client:
+        async with httpx.AsyncClient(**_options(dashboard)) as client:
             while True:
                 try:
                     step = dialogue.send(answer)
@@ -129,15 +125,6 @@ class RayJobHook(BaseHook):
                             self.log.info("%s", line)
                             if number % LINES_AT_ONCE == 0:
                                 await asyncio.sleep(0)
-
-    def _options(self, dashboard: Dashboard) -> dict[str, Any]:
-        return {
-            "base_url": dashboard.url,
-            "headers": dashboard.headers,
-            "verify": dashboard.tls or False,
-            "timeout": TIMEOUT,
-            "transport": self._transport,
-        }
 
 
 def dashboard_of(connection: Connection, extra: dict[str, Any]) -> Dashboard:
@@ -180,6 +167,15 @@ def _authorization(connection: Connection, extra: dict[str, Any]) -> dict[str, s
         pair = f"{connection.login}:{connection.password or ''}".encode()
         return {"Authorization": f"Basic {b64encode(pair).decode()}"}
     return {}
+
+
+def _options(dashboard: Dashboard) -> dict[str, Any]:
+    return {
+        "base_url": dashboard.url,
+        "headers": dashboard.headers,
+        "verify": dashboard.tls or False,
+        "timeout": TIMEOUT,
+    }
 
 
 def _request(client: httpx.Client | httpx.AsyncClient, ask: Ask) -> httpx.Request:

@@ -45,8 +45,8 @@ class RayJobOperator(BaseOperator):
     :param wait_for_completion: otherwise the job record of the submitted job is returned at once.
     :param deferrable: wait in the triggerer.
     :param poll_interval_seconds: seconds between two looks at the job and its log.
-    :param run_timeout_seconds: limit from the submission (by the head's clock) to the end. The job is
-        stopped at it; neither retries of the task nor restarts of Airflow extend it.
+    :param run_timeout_seconds: limit of one attempt, from its submission (by the head's clock) to its end.
+        The job is stopped at it; no restart of Airflow and no crash of the worker extends it.
     :param unreachable_timeout_seconds: seconds without an answer from Ray until the task fails.
     :param cancel_on_kill: stop the job when a person ends or clears the task.
     """

@@ -201,13 +201,17 @@ class SlurmJobOperator(BaseOperator):
         return Submission(
             identity=identity,
             job_root=self.job_root,
-            script=self._script_text(),
+            script=self.script_text(),
             script_args=tuple(str(argument) for argument in self.script_args),
             environment={name: str(value) for name, value in (self.environment or {}).items()},
             options=tuple(self.options()),
         )
 
-    def _script_text(self) -> str:
+    def script_text(self) -> str:
+        """Return the batch script.
+
+        :raises InvalidJob: if ``script`` is not an absolute path of a file that can be read.
+        """
         if self.body is not None:
             return self.body
         path = Path(str(self.script))

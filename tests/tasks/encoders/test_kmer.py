@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+
 from tasks.encoders.kmer import KmerMlp, profiles
 from tasks.encoders.sequences import Sequences
 
@@ -40,7 +41,17 @@ def random_read(length: int, alphabet: str = "ACGT", seed: int = 0) -> str:
 
 @pytest.mark.parametrize(
     "read",
-    ["", "ACG", "ACGT", "AAAAA", "ACGTNACGT", "NNNNNNNN", "acgtnACGTACGTT", random_read(150), random_read(300, "ACGTN")],
+    [
+        "",
+        "ACG",
+        "ACGT",
+        "AAAAA",
+        "ACGTNACGT",
+        "NNNNNNNN",
+        "acgtnACGTACGTT",
+        random_read(150),
+        random_read(300, "ACGTN"),
+    ],
 )
 def test_profile_is_its_definition(read: str) -> None:
     np.testing.assert_allclose(profiles(sequences(read))[0], plain_profile(read), atol=1e-6)
@@ -77,7 +88,9 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     reads = sequences(random_read(100), random_read(80, seed=1))
     model = KmerMlp.untrained(reads, seed=3)
     model.save(tmp_path)
-    np.testing.assert_array_equal(KmerMlp.load(tmp_path).encode_sequences(reads), model.encode_sequences(reads))
+    np.testing.assert_array_equal(
+        KmerMlp.load(tmp_path).encode_sequences(reads), model.encode_sequences(reads)
+    )
 
 
 def test_the_seed_decides_the_weights() -> None:

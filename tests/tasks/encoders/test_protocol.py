@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from tasks.encoders.kmer import KmerMlp
 from tasks.encoders.protocol import Encoder, EncoderUri, load_encoder
 from tasks.encoders.registry import Registry
@@ -35,7 +36,8 @@ def test_registered_current_and_file_are_one_encoder(encoders: ObjectUri, saved:
     version = registry.register("kmer-mlp", saved, {}, parent=None)
     registry.promote("kmer-mlp", version, expected=None)
     current, pinned, file = (
-        load(uri, encoders) for uri in ("registry://kmer-mlp", f"registry://kmer-mlp@{version}", saved.as_uri())
+        load(uri, encoders)
+        for uri in ("registry://kmer-mlp", f"registry://kmer-mlp@{version}", saved.as_uri())
     )
     assert current.uri == pinned.uri == f"registry://kmer-mlp@{version}"
     assert file.uri == saved.as_uri()
@@ -46,7 +48,16 @@ def test_registered_current_and_file_are_one_encoder(encoders: ObjectUri, saved:
 
 
 @pytest.mark.parametrize(
-    "uri", ["", "kmer-mlp", "registry://", "registry://A B", "registry://kmer-mlp@latest", "file://relative", "hf://x/y"]
+    "uri",
+    [
+        "",
+        "kmer-mlp",
+        "registry://",
+        "registry://A B",
+        "registry://kmer-mlp@latest",
+        "file://relative",
+        "hf://x/y",
+    ],
 )
 def test_what_is_no_address_is_refused(uri: str) -> None:
     with pytest.raises(InvalidEncoder, match="is not the address of an encoder; write registry://NAME"):

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from tasks.encoders.registry import Registry
 from tasks.errors import InvalidEncoder
 from tasks.object_store import ObjectStore, ObjectUri
@@ -29,7 +30,9 @@ def written(directory: Path, weights: bytes) -> Path:
 
 
 def test_a_registered_version_comes_back_as_it_was(registry: Registry, tmp_path: Path) -> None:
-    version = registry.register("tiny", written(tmp_path / "a", b"one"), {"metrics": {"recall@10": 0.5}}, parent=None)
+    version = registry.register(
+        "tiny", written(tmp_path / "a", b"one"), {"metrics": {"recall@10": 0.5}}, parent=None
+    )
     assert version == "v1-7692c3ad"
     (tmp_path / "back").mkdir()
     card = registry.fetch("tiny", version, tmp_path / "back")
@@ -58,14 +61,16 @@ def test_a_changed_file_is_refused(
 ) -> None:
     version = registry.register("tiny", written(tmp_path / "a", b"one"), {}, parent=None)
     store.put_bytes(encoders / "tiny" / version / "model.safetensors", b"another")
-    with pytest.raises(InvalidEncoder, match="model.safetensors has SHA-256 .* but its card says"):
+    with pytest.raises(InvalidEncoder, match=r"model\.safetensors has SHA-256 .* but its card says"):
         registry.fetch("tiny", version, tmp_path)
 
 
-def test_a_lost_file_is_named(registry: Registry, store: ObjectStore, encoders: ObjectUri, tmp_path: Path) -> None:
+def test_a_lost_file_is_named(
+    registry: Registry, store: ObjectStore, encoders: ObjectUri, tmp_path: Path
+) -> None:
     version = registry.register("tiny", written(tmp_path / "a", b"one"), {}, parent=None)
     store.delete(encoders / "tiny" / version / "config.json")
-    with pytest.raises(InvalidEncoder, match="config.json is missing, although its card names it"):
+    with pytest.raises(InvalidEncoder, match=r"config\.json is missing, although its card names it"):
         registry.fetch("tiny", version, tmp_path)
 
 
@@ -89,5 +94,5 @@ def test_only_what_is_registered_can_be_promoted(registry: Registry) -> None:
 
 def test_half_an_encoder_is_not_registered(registry: Registry, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InvalidEncoder, match="model.safetensors is missing"):
+    with pytest.raises(InvalidEncoder, match=r"model\.safetensors is missing"):
         registry.register("tiny", tmp_path, {}, parent=None)

@@ -1,6 +1,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from tasks.encoders.sequences import Sequences
 
 
@@ -41,7 +42,10 @@ def test_nulls_are_refused() -> None:
 def test_windows_of_either_strand() -> None:
     reads = Sequences.from_arrow(pa.array(READS))
     cut = reads.windows(
-        np.array([0, 2, 2, 3]), np.array([1, 2, 2, 0]), np.array([2, 3, 3, 4]), np.array([False, False, True, True])
+        np.array([0, 2, 2, 3]),
+        np.array([1, 2, 2, 0]),
+        np.array([2, 3, 3, 4]),
+        np.array([False, False, True, True]),
     )
     assert texts(cut) == ["CG", "GTT", "AAC", "CGTN"]
 

@@ -4,11 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
+
 from tasks.encoders import transformer
 from tasks.encoders.sequences import Sequences
 from tasks.encoders.transformer import DnaTransformer
 from tasks.errors import InvalidEncoder
-from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 
 def random_reads(*lengths: int) -> list[str]:
@@ -33,7 +34,9 @@ def test_padding_does_not_change_a_vector(model: DnaTransformer) -> None:
     np.testing.assert_allclose(padded, alone, atol=1e-5)
 
 
-def test_vectors_come_in_the_order_of_the_reads(model: DnaTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vectors_come_in_the_order_of_the_reads(
+    model: DnaTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(transformer, "TOKENS_PER_BATCH", 64)
     reads = random_reads(150, 30, 90, 3000, 40, 0)
     together = model.encode_sequences(sequences(reads))
@@ -48,7 +51,9 @@ def test_hugging_face_loads_the_same_encoder(model: DnaTransformer, tmp_path: Pa
     reads = ["ACGTACGTNNACGTAC", "TTGACCA", "ACGT"]
     words = tokenizer(reads, padding=True, return_tensors="pt")
     assert words["input_ids"].tolist() == model.prepare(sequences(reads)).tolist()
-    states = bert.eval()(input_ids=words["input_ids"], attention_mask=words["attention_mask"]).last_hidden_state
+    states = bert.eval()(
+        input_ids=words["input_ids"], attention_mask=words["attention_mask"]
+    ).last_hidden_state
     real = words["attention_mask"].unsqueeze(-1)
     mean = torch.nn.functional.normalize((states * real).sum(1) / real.sum(1), dim=-1)
     loaded = DnaTransformer.load(tmp_path)
@@ -56,7 +61,9 @@ def test_hugging_face_loads_the_same_encoder(model: DnaTransformer, tmp_path: Pa
 
 
 def test_a_bert_of_other_words_is_refused(tmp_path: Path) -> None:
-    config = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    config = BertConfig(
+        vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
     BertModel(config).save_pretrained(tmp_path)
     with pytest.raises(InvalidEncoder, match="without dna_word_bases=4"):
         DnaTransformer.load(tmp_path)

@@ -6,9 +6,13 @@ import gzip
 import hashlib
 import io
 import json
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
+import boto3
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +28,7 @@ from tasks.object_store import ObjectStore
 from tasks.reads.accounting import QualityAccounting
 from tasks.reads.fastq import QuarantinedRecord, ReadBlock, read_blocks
 from tasks.reads.quality import QualityFilter
+from tasks.report.page import build_report
 
 REQUEST = BatchRequest(
     encoder="registry://kmer-mlp",
@@ -44,7 +49,9 @@ CARD = {
     "metrics": {"recall_at_1": 0.8125, "recall_at_10": 0.93},
     "data": {"batch_id": "2026-11-19", "reads": 2000},
 }
-SHARD_RECORDS = 400
+SHARD_RECORDS = 100
+NASTY = "<svg onload=alert('x')>&\"lab\""
+"""A sample name that would run if it were not escaped."""
 
 
 @dataclass
@@ -60,19 +67,44 @@ class DemoBatch:
 
 
 @pytest.fixture
-def publish_batch(s3_root: str) -> Any:
+def publish_batch(s3_root: str) -> Callable[..., DemoBatch]:
     """A function: FASTQ text per sample -> a batch with every result that the page reads."""
-
-    def publish(fastq: dict[str, str], batch_id: str = "2026-11-20", top_k: int = 10) -> DemoBatch:
-        return publish_demo(s3_root, batch_id, fastq, top_k)
-
-    return publish
+    return partial(publish_demo, s3_root)
 
 
-def simulate_fastq(reads: int, genomes: list[float], seed: int, length: int = 150) -> str:
-    """Reads of random genomes of the given GC contents, with quality that falls towards the 3' end."""
+@pytest.fixture(scope="module")
+def finished_batch(s3_endpoint: str) -> Iterator[DemoBatch]:
+    """A batch of two samples with its page, for tests that leave it as it is."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        environment.setenv("STRANDLOOP_CODE_VERSION", "0.1.0+abc1234")
+        bucket = f"test-{uuid.uuid4().hex[:12]}"
+        boto3.client("s3").create_bucket(Bucket=bucket)
+        gut = simulate_fastq(120, [0.35, 0.5], seed=1).replace("@read7\n", "read7\n", 1)
+        soil = simulate_fastq(100, [0.45, 0.62], seed=2).replace("\n+\n", "\n<script>1</script>\n", 1)
+        demo = publish_demo(f"s3://{bucket}", {"gut": gut, NASTY: soil})
+        build_report(demo.data_uri, demo.batch_id)
+        yield demo
+
+
+@pytest.fixture
+def simulate() -> Callable[..., str]:
+    """:func:`simulate_fastq`."""
+    return simulate_fastq
+
+
+def simulate_fastq(
+    reads: int, genomes: list[float], *, seed: int, length: int = 150, flawless: bool = False
+) -> str:
+    """Reads of random genomes of the given GC contents, with quality that falls towards the 3' end.
+
+    Unless ``flawless``, some are full of N and some are of low quality throughout.
+    """
     rng = np.random.default_rng(seed)
-    texts = [_genome(rng, gc, 20_000) for gc in genomes]
+    texts = [_genome(rng, gc, 20 * reads + 2 * length) for gc in genomes]
     records = []
     for number in range(reads):
         text = texts[rng.integers(len(texts))]
@@ -80,9 +112,11 @@ def simulate_fastq(reads: int, genomes: list[float], seed: int, length: int = 15
         bases = text[start : start + length].copy()
         decay = rng.gamma(2.0, 6.0)
         quality = 37 - decay * np.linspace(0, 1.6, length) ** 2 + rng.normal(0, 2, length)
-        if rng.random() < 0.02:
+        if flawless:
+            quality = np.full(length, 38.0)
+        elif rng.random() < 0.02:
             bases[rng.random(length) < 0.3] = ord("N")
-        if rng.random() < 0.05:
+        elif rng.random() < 0.05:
             quality -= 17
         wrong = rng.random(length) < 0.01
         bases[wrong] = rng.choice(np.frombuffer(b"ACGT", np.uint8), wrong.sum())
@@ -91,7 +125,10 @@ def simulate_fastq(reads: int, genomes: list[float], seed: int, length: int = 15
     return "".join(records)
 
 
-def publish_demo(data_uri: str, batch_id: str, fastq: dict[str, str], top_k: int) -> DemoBatch:
+def publish_demo(
+    data_uri: str, fastq: dict[str, str], *, batch_id: str = "2026-11-20", top_k: int = 10
+) -> DemoBatch:
+    """Publish every result but the report, and give what went in."""
     store, batch, demo = ObjectStore(), Batch(data_uri, batch_id), DemoBatch(data_uri, batch_id)
     record_request(store, batch, REQUEST, hashlib.sha256(b"landing").hexdigest())
     keep = QualityFilter(

@@ -1,0 +1,66 @@
+# `make help` lists the targets. Services run on loopback and keep their state below .local/.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+# Where a machine forbids it, every `airflow` command would compile all of Airflow again: 10 s instead of 2.
+unexport PYTHONDONTWRITEBYTECODE
+
+# An environment that is there already keeps its Python; PYTHON=python3.12 make setup makes it anew.
+PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
+VENV := .venv/bin
+STACK := $(VENV)/python -m infra.local
+UV := .local/venvs/uv/bin/uv
+COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate
+
+# What a command needs to find the running stack.
+WITH_STACK = environment="$$($(STACK) environment)" && eval "$$environment" &&
+
+.PHONY: help setup up down status run airflow land test unit integration check lock
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+setup: ## install what is missing: system packages, environments, sample reads
+	@$(PYTHON) -m infra.setup
+
+up: setup ## start the S3 server, Slurm, sshd and Ray; leaves alone what is healthy (UP="--with moto" adds to it)
+	@$(STACK) up $(UP)
+
+down: ## end what `make up` started; stored data stays
+	@$(STACK) down
+
+status: ## ask every part of the stack
+	@$(STACK) status
+
+run: up ## run the sample batch through both phases and the retraining
+	@$(STACK) run
+
+airflow: up ## run Airflow's web server and scheduler on the stack
+	@$(STACK) airflow
+
+land: up ## land reads: make land FASTQ="a_1.fq.gz a_2.fq.gz" BATCH=2026-11-20
+	@test -n "$(FASTQ)" -a -n "$(BATCH)" || { echo 'usage: make land FASTQ="a_1.fq.gz a_2.fq.gz" BATCH=2026-11-20'; exit 2; }
+	@$(WITH_STACK) $(VENV)/python -m tasks.landing put --data-uri "$$STRANDLOOP_DATA_URI" --batch-id "$(BATCH)" $(FASTQ)
+
+test: setup ## all tests; the integration tests bring up a stack of their own
+	@$(VENV)/python -m pytest
+
+unit: setup ## the tests that need no services
+	@$(VENV)/python -m pytest -m "not integration and not faults"
+
+integration: setup ## the tests that need services
+	@$(VENV)/python -m pytest -m integration
+
+check: setup ## linters, formatting, types, and which package may import which
+	@$(VENV)/ruff check
+	@$(VENV)/ruff format --check
+	@$(VENV)/mypy
+	@PYTHONPATH=.:plugins $(VENV)/lint-imports
+
+# PyTorch's build on PyPI names NVIDIA's packages and triton. They are left out of the lock: that build pins
+# them itself, so a machine with a GPU still gets them, and one without never downloads those gigabytes.
+lock: setup ## resolve the requirements anew, within the pins of the .in files
+	@$(COMPILE) requirements.in -o requirements.txt
+	@sed -i -E '/^(nvidia|cuda|triton)[-=]/d' requirements.txt
+	@$(COMPILE) --constraint requirements.txt hpc_jobs/requirements.in -o hpc_jobs/requirements.txt
+	@$(COMPILE) infra/parallelcluster/requirements.in -o infra/parallelcluster/requirements.txt
+	@$(COMPILE) infra/local/requirements.in -o infra/local/requirements.txt

@@ -1,0 +1,1 @@
+"""What `make setup` does: system packages, virtual environments and sample reads. Standard library only."""

@@ -1,0 +1,158 @@
+"""The local stack itself: every part does its work, and the stack looks after its parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.local.stack import Stack
+
+pytestmark = pytest.mark.integration
+
+TWO_NODE_SCRIPT = """#!/bin/bash
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --output={log}
+. {home}/environment.sh
+mpirun -N 1 {home}/env/bin/python -c '
+import os
+from mpi4py import MPI
+seen = MPI.COMM_WORLD.gather((MPI.COMM_WORLD.rank, os.environ["SLURMD_NODENAME"], os.environ["AWS_ENDPOINT_URL"]))
+if MPI.COMM_WORLD.rank == 0:
+    print(sorted(seen))
+'
+"""
+
+RAY_PROGRAM = """
+import os, time, ray
+
+ray.init(log_to_driver=False)
+
+@ray.remote
+def where():
+    time.sleep(1)
+    return ray.get_runtime_context().get_node_id(), os.environ["AWS_ENDPOINT_URL"], os.environ.get("PYTHONPATH")
+
+seen = set(ray.get([where.remote() for _ in range(2 * int(ray.cluster_resources()["CPU"]))]))
+print("NODES", len({node for node, _, _ in seen}), sorted({str(each[1:]) for each in seen}))
+"""
+
+
+def test_up_again_changes_nothing(stack: Mapping[str, str], stack_state: Path) -> None:
+    records = {path: path.read_text() for path in (stack_state / "run").iterdir()}
+    shown = _command("up", stack_state)
+    assert shown.returncode == 0, shown.stderr
+    assert all("was up" in line for line in shown.stdout.splitlines()[:-1])
+    assert {path: path.read_text() for path in (stack_state / "run").iterdir()} == records
+
+
+def test_status_asks_every_part(stack: Mapping[str, str], stack_state: Path) -> None:
+    shown = _command("status", stack_state)
+    assert shown.returncode == 0, shown.stdout
+    assert [line.split()[:2] for line in shown.stdout.splitlines()] == [
+        [name, "up"] for name in ("shared", "s3", "slurm", "ssh", "ray")
+    ]
+
+
+def test_other_ports_are_refused_while_it_runs(stack: Mapping[str, str], stack_state: Path) -> None:
+    shown = _command("up", stack_state, "--port", "s3=2345")
+    assert shown.returncode == 1
+    assert "make down" in shown.stderr
+
+
+def test_the_s3_server_keeps_conditional_writes(stack: Mapping[str, str]) -> None:
+    client = boto3.client("s3")
+    client.put_object(Bucket="strandloop", Key="stack/one", Body=b"first", IfNoneMatch="*")
+    with pytest.raises(ClientError, match="PreconditionFailed"):
+        client.put_object(Bucket="strandloop", Key="stack/one", Body=b"second", IfNoneMatch="*")
+    assert client.get_object(Bucket="strandloop", Key="stack/one")["Body"].read() == b"first"
+
+
+def test_an_mpi_job_sent_over_ssh_spans_both_nodes(
+    stack: Mapping[str, str], stack_state: Path, tmp_path: Path
+) -> None:
+    ssh = Stack(stack_state).ssh
+    log, home = tmp_path / "job.log", Path(stack["STRANDLOOP_SHARED_DIR"]) / "strandloop"
+    script = tmp_path / "job.sbatch"
+    script.write_text(TWO_NODE_SCRIPT.format(log=log, home=home))
+
+    submitted = ssh.run(f"sbatch --parsable {script}")
+    assert submitted.returncode == 0, submitted.stderr
+    job = submitted.stdout.strip()
+    _await(lambda: "JobState=COMPLETED" in ssh.run(f"scontrol show job {job}").stdout, log=log)
+
+    endpoint = stack["AWS_ENDPOINT_URL"]
+    # Nothing else: Open MPI has no complaints about the network or about root.
+    assert log.read_text() == f"{[(0, 'n1', endpoint), (1, 'n2', endpoint)]}\n"
+
+
+def test_a_ray_job_reaches_both_nodes_without_this_checkout(stack: Mapping[str, str]) -> None:
+    url = stack["AIRFLOW_CONN_RAY"]
+    job = _ask(f"{url}/api/jobs/", {"entrypoint": f"python -c '{RAY_PROGRAM}'"})["submission_id"]
+    _await(lambda: _ask(f"{url}/api/jobs/{job}")["status"] in ("SUCCEEDED", "FAILED"))
+    logs = _ask(f"{url}/api/jobs/{job}/logs")["logs"]
+    assert f"NODES 2 [\"('{stack['AWS_ENDPOINT_URL']}', None)\"]" in logs
+
+
+def test_ray_listens_on_loopback_only(stack: Mapping[str, str]) -> None:
+    """Ray runs whatever is sent to its ports, so none may be open to the network."""
+    listening = subprocess.run(["ss", "-tlnH"], capture_output=True, text=True, check=True).stdout
+    ports = Stack(Path(stack["STRANDLOOP_SHARED_DIR"]).parent).ports
+    for name in (
+        "s3",
+        "ssh",
+        "ray",
+        "ray-dashboard",
+        "ray-client",
+        "ray-head-agent",
+        "slurmctld",
+        "slurmd-n1",
+    ):
+        lines = [line.split()[3] for line in listening.splitlines() if f":{ports[name]} " in line]
+        assert lines, name
+        assert all("127.0.0.1" in line for line in lines), lines
+
+
+def test_a_killed_daemon_is_reported_and_started_again(stack: Mapping[str, str], stack_state: Path) -> None:
+    record = Stack(stack_state).processes.record("slurmd-n2")
+    assert record is not None
+    os.kill(record.pid, signal.SIGKILL)
+    _await(lambda: not Stack(stack_state).processes.alive("slurmd-n2"))
+
+    shown = _command("status", stack_state)
+    assert shown.returncode == 1
+    assert "not running: slurmd-n2" in shown.stdout
+
+    assert _command("up", stack_state).returncode == 0
+    assert _command("status", stack_state).returncode == 0
+
+
+def _command(name: str, state: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "infra.local", name, "--state", str(state), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _ask(url: str, body: dict[str, str] | None = None) -> Any:
+    request = urllib.request.Request(url, data=None if body is None else json.dumps(body).encode())
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def _await(condition: Callable[[], bool], *, log: Path | None = None) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text() if log is not None and log.exists() else "no log"
+        time.sleep(0.2)

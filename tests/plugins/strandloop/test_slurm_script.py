@@ -1,0 +1,150 @@
+"""The wrapper around the user's script, as text and run for real by bash."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from strandloop.errors import InvalidJob
+from strandloop.slurm_script import DUPLICATE, batch_script
+
+SCRIPT = """\
+#!/bin/bash
+#SBATCH --nodes=2 --ntasks-per-node 4
+# a comment
+#SBATCH -o elsewhere-%j.log -J "my job"   # where the log goes
+#SBATCH --comment='two words' --chdir /tmp
+
+#SBATCH --output=elsewhere.log
+set -e
+#SBATCH --array=1-3
+echo done
+"""
+
+GOLDEN = Path(__file__).with_name("golden") / "wrapper.sbatch"
+
+
+@dataclass(frozen=True)
+class Node:
+    """Stands for the node of a job: a directory, and the environment that slurmd would set."""
+
+    job_dir: Path
+
+    def start(
+        self, script: str, *args: str, job_id: str = "7", restarts: int | None = None, **environment: str
+    ) -> subprocess.Popen[bytes]:
+        (self.job_dir / "script.sbatch").write_text(script)
+        text = batch_script(script, job_dir=str(self.job_dir), script_args=args, environment=environment)
+        slurm = {"SLURM_JOB_ID": job_id, "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "2"}
+        if restarts is not None:
+            slurm["SLURM_RESTART_COUNT"] = str(restarts)
+        process = subprocess.Popen(
+            ["bash", "-s"], stdin=subprocess.PIPE, stdout=self.log.open("ab"), stderr=subprocess.STDOUT,
+            env={**os.environ, **slurm},
+        )  # fmt: skip
+        assert process.stdin is not None
+        process.stdin.write(text.encode())
+        process.stdin.close()
+        return process
+
+    def run(self, script: str, *args: str, job_id: str = "7", restarts: int | None = None, **env: str) -> int:
+        return self.start(script, *args, job_id=job_id, restarts=restarts, **env).wait(20)
+
+    @property
+    def log(self) -> Path:
+        return self.job_dir / "job.log"
+
+    @property
+    def report(self) -> dict[str, object]:
+        return dict(json.loads((self.job_dir / "exit.json").read_text()))
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    job_dir = tmp_path / "my jobs" / "1"
+    job_dir.mkdir(parents=True)
+    return Node(job_dir)
+
+
+def test_the_whole_text_is_as_recorded() -> None:
+    """Its head repeats the script's options, without those that are ours."""
+    text = batch_script(
+        SCRIPT,
+        job_dir="/fsx/my jobs/1",
+        script_args=["two words", "$HOME", ""],
+        environment={"WHO": "a, b's $HOME"},
+    )
+    assert text == GOLDEN.read_text()
+
+
+@pytest.mark.parametrize("option", ["--array=1-9", "-a 1-9", "-a1-9", "--wait", "-W"])
+def test_one_submission_is_one_job(option: str) -> None:
+    with pytest.raises(InvalidJob, match="not supported"):
+        batch_script(f"#!/bin/bash\n#SBATCH {option}\n", job_dir="/j")
+
+
+def test_a_name_that_no_shell_can_export_is_refused() -> None:
+    with pytest.raises(InvalidJob, match="A-B"):
+        batch_script("true", job_dir="/j", environment={"A-B": "1"})
+
+
+def test_success_is_reported(node: Node) -> None:
+    assert node.run('echo "$1|$2|$WHO"', "two words", "$HOME", WHO="a, b's") == 0
+    assert node.log.read_text() == "two words|$HOME|a, b's\n"
+    report = node.report
+    assert report.pop("started_at") <= report.pop("ended_at")  # type: ignore[operator]
+    assert report == {
+        "job_id": "7", "exit_code": 0, "signal": None, "told": "",
+        "hosts": "n[1-2]", "nodes": 2, "restart_count": 0,
+    }  # fmt: skip
+    assert not list(node.job_dir.glob("*.tmp"))
+
+
+def test_failure_is_reported(node: Node) -> None:
+    assert node.run("exit 3") == 3
+    assert (node.report["exit_code"], node.report["signal"]) == (3, None)
+
+
+def test_death_by_signal_is_reported(node: Node) -> None:
+    assert node.run("kill -9 $$") == 137
+    assert (node.report["exit_code"], node.report["signal"], node.report["told"]) == (137, 9, "")
+
+
+@pytest.mark.parametrize(
+    ("script", "sent", "code", "told"),
+    [
+        ("trap 'echo saved; exit 0' USR1; touch up; while :; do sleep 0.05; done", signal.SIGUSR1, 0, "USR1"),
+        ("touch up; exec sleep 30", signal.SIGTERM, 143, "TERM"),
+        ("trap 'exit 9' TERM; touch up; while :; do sleep 0.05; done", signal.SIGTERM, 9, "TERM"),
+    ],
+)
+def test_signals_are_forwarded(node: Node, script: str, sent: int, code: int, told: str) -> None:
+    process = node.start(f"cd '{node.job_dir}'; {script}")
+    give_up_at = time.monotonic() + 10
+    while not (node.job_dir / "up").exists():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
+    process.send_signal(sent)
+    assert process.wait(10) == code
+    assert (node.report["exit_code"], node.report["told"]) == (code, told)
+
+
+def test_a_second_job_in_the_same_directory_does_nothing(node: Node) -> None:
+    assert node.run("echo once", job_id="7") == 0
+    assert node.run("echo once", job_id="8") == DUPLICATE
+    assert node.log.read_text().count("once") == 1
+    assert node.report["job_id"] == "7"
+
+
+def test_a_job_that_slurm_starts_again_puts_the_earlier_report_aside(node: Node) -> None:
+    node.run("exit 1")
+    assert node.run("echo again", restarts=1) == 0
+    assert (node.report["exit_code"], node.report["restart_count"]) == (0, 1)
+    assert json.loads((node.job_dir / "exit.before-restart-1.json").read_text())["exit_code"] == 1

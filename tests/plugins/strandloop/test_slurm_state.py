@@ -1,0 +1,144 @@
+"""Table tests of the resolver. ``scontrol`` and ``sacct`` texts are recorded from Slurm 22.05.8."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from strandloop.slurm_evidence import Answer, Evidence
+from strandloop.slurm_state import SLURM_STATES, JobState, resolve
+
+NAME = "c68145c3-3aba-4e10-971b-e4b6047cb1cf"
+FORGOTTEN = Answer(1, "slurm_load_jobs error: Invalid job id specified")
+DOWN = Answer(1, "slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
+NO_ACCOUNTING = Answer(1, "Slurm accounting storage is disabled")
+
+
+def scontrol(state: str, *, restarts: int = 0, exit_code: str = "0:0", name: str = NAME) -> Answer:
+    return Answer(
+        0,
+        f"JobId=7 JobName={name} UserId=root(0) GroupId=root(0) MCS_label=N/A Priority=4294901759 Nice=0 "
+        f"Account=(null) QOS=(null) JobState={state} Reason=None Dependency=(null) Requeue=1 "
+        f"Restarts={restarts} BatchFlag=1 Reboot=0 ExitCode={exit_code} RunTime=00:00:01 "
+        "TimeLimit=UNLIMITED SubmitTime=2026-11-21T10:04:08 StartTime=2026-11-21T10:04:09 EndTime=Unknown "
+        "Partition=main NodeList=n[1-2] BatchHost=n1 NumNodes=2 NumCPUs=2 Comment=JobState=COMPLETED x  "
+        "StdErr=/fsx/job.log StdIn=/dev/null StdOut=/fsx/job.log Power= ",
+    )
+
+
+def exit_file(code: int, *, told: str = "", restarts: int = 0, job_id: str = "7") -> str:
+    value = {"job_id": job_id, "exit_code": code, "signal": None, "told": told, "restart_count": restarts}
+    times = {"started_at": "2026-11-21T10:04:09Z", "ended_at": "2026-11-21T10:05:00Z"}
+    return json.dumps({**value, **times, "hosts": "n[1-2]", "nodes": 2}) + "\n"
+
+
+def state(**evidence: object) -> JobState:
+    return resolve(Evidence("7", NAME, **evidence)).state  # type: ignore[arg-type]
+
+
+def test_every_state_code_of_slurm_has_its_meaning() -> None:
+    seen = {code: state(scontrol=scontrol(code)) for code in SLURM_STATES}
+    assert seen == SLURM_STATES
+    assert {code for code, meaning in seen.items() if meaning is JobState.SUCCEEDED} == {"COMPLETED"}
+
+
+def test_a_state_code_that_nobody_knows_is_unknown() -> None:
+    assert state(scontrol=scontrol("HIBERNATING")) is JobState.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("expected", "evidence"),
+    [
+        # Nothing was seen: never success.
+        (JobState.UNKNOWN, {}),
+        (JobState.UNKNOWN, {"scontrol": FORGOTTEN, "squeue": Answer(0, ""), "sacct": NO_ACCOUNTING}),
+        (JobState.UNKNOWN, {"scontrol": DOWN, "squeue": DOWN, "sacct": NO_ACCOUNTING}),
+        (JobState.UNKNOWN, {"scontrol": Answer(0, "")}),
+        (JobState.UNKNOWN, {"scontrol": Answer(0, "\x00garbage JobState=COMPLETED")}),
+        (JobState.UNKNOWN, {"scontrol": Answer(124, "")}),
+        (JobState.UNKNOWN, {"exit_file": '{"job_id": "7", "exit_co', "scontrol": FORGOTTEN}),
+        # The number belongs to another job: the controller was rebuilt and counts from 1 again.
+        (JobState.UNKNOWN, {"scontrol": scontrol("COMPLETED", name="another")}),
+        (JobState.UNKNOWN, {"exit_file": exit_file(0, job_id="8"), "scontrol": FORGOTTEN}),
+        (JobState.SUCCEEDED, {"exit_file": exit_file(0), "scontrol": scontrol("FAILED", name="another")}),
+        # The exit file speaks for a job that is over.
+        (JobState.SUCCEEDED, {"exit_file": exit_file(0), "scontrol": FORGOTTEN}),
+        (JobState.SUCCEEDED, {"exit_file": exit_file(0), "scontrol": DOWN}),
+        (JobState.SUCCEEDED, {"exit_file": exit_file(0), "scontrol": scontrol("COMPLETING")}),
+        (JobState.SUCCEEDED, {"exit_file": exit_file(0), "scontrol": scontrol("CANCELLED")}),
+        (JobState.FAILED, {"exit_file": exit_file(3), "scontrol": FORGOTTEN}),
+        (JobState.FAILED, {"exit_file": exit_file(3), "scontrol": DOWN}),
+        (JobState.FAILED, {"exit_file": exit_file(3), "scontrol": scontrol("COMPLETED")}),
+        (JobState.OUT_OF_MEMORY, {"exit_file": exit_file(0), "scontrol": scontrol("OUT_OF_MEMORY")}),
+        # A failure waits for the scheduler, which may start the job again.
+        (JobState.RUNNING, {"exit_file": exit_file(143, told="TERM"), "scontrol": scontrol("COMPLETING")}),
+        (JobState.UNKNOWN, {"exit_file": exit_file(143, told="TERM"), "scontrol": DOWN}),
+        (JobState.FAILED, {"exit_file": exit_file(143, told="TERM"), "scontrol": FORGOTTEN}),
+        (JobState.CANCELLED, {"exit_file": exit_file(143, told="TERM"), "scontrol": scontrol("CANCELLED")}),
+        (JobState.TIMEOUT, {"exit_file": exit_file(143, told="TERM"), "scontrol": scontrol("TIMEOUT")}),
+        # A requeued job leaves the exit file of its earlier run behind.
+        (JobState.REQUEUED, {"exit_file": exit_file(1), "scontrol": scontrol("PENDING", restarts=1)}),
+        (JobState.REQUEUED, {"exit_file": exit_file(0), "scontrol": scontrol("PENDING", restarts=1)}),
+        (JobState.RUNNING, {"exit_file": exit_file(0), "scontrol": scontrol("RUNNING", restarts=1)}),
+        (
+            JobState.SUCCEEDED,
+            {"exit_file": exit_file(0, restarts=1), "scontrol": scontrol("RUNNING", restarts=1)},
+        ),
+        (JobState.NODE_FAILED, {"exit_file": exit_file(0), "scontrol": scontrol("NODE_FAIL", restarts=1)}),
+        # Without an exit file the scheduler speaks alone.
+        (JobState.SUCCEEDED, {"scontrol": scontrol("COMPLETED")}),
+        (JobState.FAILED, {"scontrol": scontrol("COMPLETED", exit_code="0:15")}),
+        (JobState.FAILED, {"scontrol": scontrol("FAILED", exit_code="1:0")}),
+        # squeue shows that a job lives; that it ended is no proof of how.
+        (JobState.RUNNING, {"scontrol": DOWN, "squeue": Answer(0, f"7|{NAME}|RUNNING|None|2|n[1-2]")}),
+        (JobState.UNKNOWN, {"scontrol": DOWN, "squeue": Answer(0, f"7|{NAME}|COMPLETED|None|2|n[1-2]")}),
+        (JobState.UNKNOWN, {"scontrol": DOWN, "squeue": Answer(0, "7|another|RUNNING|None|2|n[1-2]")}),
+    ],
+)
+def test_evidence_is_weighed(expected: JobState, evidence: dict[str, object]) -> None:
+    assert state(**evidence) is expected
+
+
+@pytest.mark.parametrize(
+    ("expected", "rows"),
+    [
+        (JobState.SUCCEEDED, ["COMPLETED|0:0"]),
+        (JobState.SUCCEEDED, ["NODE_FAIL|0:0", "COMPLETED|0:0"]),
+        (JobState.CANCELLED, ["CANCELLED by 1000|0:0"]),
+        (JobState.CANCELLED, ["CANCELLED+|0:0"]),
+        (JobState.FAILED, ["COMPLETED|0:0", "FAILED|2:0"]),
+        (JobState.RUNNING, ["NODE_FAIL|0:0", "RUNNING|0:0"]),
+        (JobState.UNKNOWN, []),
+    ],
+)
+def test_accounting_speaks_of_the_last_run_when_the_controller_has_forgotten(
+    expected: JobState, rows: list[str]
+) -> None:
+    times = "2026-11-21T10:04:09|2026-11-21T10:05:00|2|n[1-2]"
+    text = "\n".join(f"7|{NAME}|{row}|{times}" for row in rows)
+    assert state(scontrol=FORGOTTEN, squeue=FORGOTTEN, sacct=Answer(0, text)) is expected
+
+
+def test_a_verdict_speaks_for_a_job_that_everybody_else_has_forgotten() -> None:
+    seen = resolve(Evidence("7", NAME, scontrol=scontrol("NODE_FAIL", exit_code="0:0")))
+    later = Evidence("7", NAME, scontrol=FORGOTTEN, verdict=seen.to_verdict("7"))
+    assert resolve(later) == seen
+    assert resolve(Evidence("8", NAME, scontrol=FORGOTTEN, verdict=seen.to_verdict("7"))).state == "UNKNOWN"
+
+
+def test_what_is_known_of_the_run_comes_along() -> None:
+    run = resolve(Evidence("7", NAME, exit_file=exit_file(3), scontrol=scontrol("FAILED", exit_code="3:0")))
+    assert (run.exit_code, run.nodes, run.node_count) == (3, "n[1-2]", 2)
+    assert (run.started_at, run.ended_at) == ("2026-11-21T10:04:09Z", "2026-11-21T10:05:00Z")
+    assert resolve(Evidence("7", NAME, scontrol=scontrol("PENDING"))).started_at is None
+
+
+def test_unknown_says_what_was_asked_and_what_answered() -> None:
+    reason = resolve(
+        Evidence("7", NAME, scontrol=FORGOTTEN, squeue=Answer(0, ""), sacct=NO_ACCOUNTING)
+    ).reason
+    assert "exit file: none" in reason
+    assert "scontrol: exit status 1, slurm_load_jobs error: Invalid job id specified" in reason
+    assert "squeue: exit status 0, no text" in reason
+    assert "sacct: exit status 1, Slurm accounting storage is disabled" in reason

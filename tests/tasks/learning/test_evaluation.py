@@ -1,0 +1,65 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tasks.encoders.sequences import Sequences
+from tasks.learning import evaluation
+from tasks.learning.evaluation import bootstrap_difference, retrieval
+
+
+class Vectors:
+    """Gives the vectors that it was given, left ones first."""
+
+    def __init__(self, left: np.ndarray, right: np.ndarray) -> None:
+        self._sides = [left.astype(np.float32), right.astype(np.float32)]
+
+    def encode_sequences(self, sequences: Sequences) -> np.ndarray:
+        return self._sides.pop(0)
+
+
+def sequences(count: int) -> Sequences:
+    return Sequences.from_arrow(pa.array(["A"] * count))
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_ranks_are_those_of_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "BLOCK_ROWS", 7)
+    random = np.random.default_rng(0)
+    left = unit(random.normal(size=(25, 6)))
+    right = unit(left + 0.4 * random.normal(size=left.shape))
+    found = retrieval(Vectors(left, right), sequences(25), sequences(25))
+    everything = np.concatenate([left, right])
+    for row in range(50):
+        order = [other for other in np.argsort(-(everything @ everything[row])) if other != row]
+        assert found.ranks[row % 25, row // 25] == order.index((row + 25) % 50)
+    assert 0 < found.recall(1) < found.recall(10) <= 1
+
+
+def test_an_encoder_that_gives_all_reads_one_vector_finds_nothing() -> None:
+    same = np.ones((30, 4)) / 2
+    assert retrieval(Vectors(same, same), sequences(30), sequences(30)).recall(10) == 0
+
+
+def test_a_clear_difference_is_above_zero_and_its_mirror_below() -> None:
+    before, after = np.zeros(200), np.repeat([0.0, 1.0], [170, 30])
+    better, worse = bootstrap_difference(before, after), bootstrap_difference(after, before)
+    assert 0 < better.low < 0.15 < better.high
+    assert better.mean == pytest.approx(0.15)
+    assert worse.high < 0
+
+
+def test_as_many_won_as_lost_is_no_difference() -> None:
+    before, after = np.repeat([1.0, 0.0], 50), np.repeat([0.0, 1.0], 50)
+    interval = bootstrap_difference(before, after)
+    assert interval.low < 0 < interval.high
+
+
+def test_the_interval_is_that_of_the_normal_approximation() -> None:
+    after = np.repeat([0.0, 1.0], [700, 300])
+    interval = bootstrap_difference(np.zeros(1000), after)
+    half_width = 1.96 * np.sqrt(0.3 * 0.7 / 1000)
+    assert interval.low == pytest.approx(0.3 - half_width, abs=0.003)
+    assert interval.high == pytest.approx(0.3 + half_width, abs=0.003)

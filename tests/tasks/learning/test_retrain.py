@@ -1,0 +1,138 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tasks import results
+from tasks.batches import Batch
+from tasks.encoders.kmer import KmerMlp
+from tasks.encoders.registry import Registry
+from tasks.errors import InvalidInput
+from tasks.learning import __main__ as command
+from tasks.learning import plans
+from tasks.learning.contrastive import TrainingPlan
+from tasks.learning.first_version import ensure_encoder
+from tasks.learning.retrain import retrain
+from tasks.object_store import ObjectStore
+
+
+@pytest.fixture(autouse=True)
+def small_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first version that has hardly learnt anything yet."""
+    plan = TrainingPlan(steps=2, pairs_per_step=128, learning_rate=2e-3, temperature=0.1, seed=1)
+    monkeypatch.setattr(plans, "FIRST_PLANS", {"kmer-mlp": plan})
+
+
+def published(store: ObjectStore, batch: Batch) -> dict:
+    manifest = results.verify(store, batch.results / "retraining")
+    return json.loads(results.fetch(store, batch.results / "retraining", manifest.files[0]))
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_better_candidate_is_promoted_once(
+    paired: bool,
+    store: ObjectStore,
+    batch: Batch,
+    reads_of: Callable[..., pa.Table],
+    publish_batch: Callable[..., None],
+) -> None:
+    reads = reads_of(600, length=100, paired=paired)
+    before = ensure_encoder(store, batch, "registry://kmer-mlp", lambda: reads)
+    publish_batch(reads, before)
+    registry = Registry(store, batch.encoders)
+
+    summary = retrain(store, batch, steps=20)
+    assert summary["status"] == "written" and summary["promoted"], summary["reason"]
+    assert summary["encoder_before"] == before
+    after = str(registry.current("kmer-mlp"))
+    assert summary["encoder_after"] == f"registry://kmer-mlp@{after}"
+
+    told = published(store, batch)
+    assert told["metrics"]["after"]["recall@10"] > told["metrics"]["before"]["recall@10"]
+    assert told["metrics"]["difference"]["low"] > 0
+    own = "mates" if paired else "windows of one read"
+    assert told["pairs"].keys() == {own, "mutual nearest neighbours"}
+    card = registry.card("kmer-mlp", after)
+    assert f"registry://kmer-mlp@{card['parent']}" == before
+    assert card["training"]["learning_rate"] == 1e-3
+
+    assert retrain(store, batch, steps=20) == summary | {"status": "unchanged"}
+    assert published(store, batch) == told
+
+
+def test_without_proof_the_old_encoder_stays(
+    store: ObjectStore, batch: Batch, reads_of: Callable[..., pa.Table], publish_batch: Callable[..., None]
+) -> None:
+    reads = reads_of(60)
+    before = ensure_encoder(store, batch, "registry://kmer-mlp", lambda: reads)
+    publish_batch(reads, before)
+    summary = retrain(store, batch, steps=2)
+    assert not summary["promoted"]
+    assert "held-out templates are too few" in summary["reason"]
+    registry = Registry(store, batch.encoders)
+    assert f"registry://kmer-mlp@{registry.current('kmer-mlp')}" == before
+    registry.card("kmer-mlp", summary["encoder_after"].partition("@")[2])
+
+
+def test_another_promotion_meanwhile_stands(
+    store: ObjectStore,
+    batch: Batch,
+    reads_of: Callable[..., pa.Table],
+    publish_batch: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    reads = reads_of(600, length=100)
+    before = ensure_encoder(store, batch, "registry://kmer-mlp", lambda: reads)
+    publish_batch(reads, before)
+    registry = Registry(store, batch.encoders)
+    KmerMlp().save(tmp_path)
+    theirs = registry.register("kmer-mlp", tmp_path, {}, parent=None)
+    assert registry.promote("kmer-mlp", theirs, expected=before.partition("@")[2])
+
+    summary = retrain(store, batch, steps=20)
+    assert not summary["promoted"]
+    assert "the candidate is better" in summary["reason"]
+    assert f"not promoted, because {theirs} took the place of" in summary["reason"]
+    assert registry.current("kmer-mlp") == theirs
+
+
+def test_a_batch_that_was_not_embedded_is_refused(store: ObjectStore, batch: Batch) -> None:
+    with pytest.raises(InvalidInput, match=r"'2026-11-20' has no encoder\.json: it was not embedded"):
+        retrain(store, batch)
+
+
+def test_the_command_reports_and_repeats(
+    store: ObjectStore,
+    batch: Batch,
+    reads_of: Callable[..., pa.Table],
+    publish_batch: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    arguments = ["--data-uri", batch.data_uri, "--batch-id", batch.batch_id]
+    assert command.main(arguments) == 1
+    assert "error: batch '2026-11-20' has no encoder.json" in capsys.readouterr().err
+
+    reads = reads_of(40)
+    publish_batch(reads, ensure_encoder(store, batch, "registry://kmer-mlp", lambda: reads))
+    assert command.main(arguments) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["status"] == "written"
+    assert command.main(arguments) == 0
+    assert "unchanged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked"),
+    [
+        ([{"CPU": 16.0}, {"CPU": 1.0}], {"num_cpus": 2, "num_gpus": 0}),
+        ([{"CPU": 1.0}], {"num_cpus": 1, "num_gpus": 0}),
+        ([{"memory": 1e9}], {"num_cpus": 2, "num_gpus": 0}),
+        ([{"CPU": 16.0}, {"CPU": 4.0, "GPU": 1.0}], {"num_cpus": 2, "num_gpus": 1}),
+    ],
+    ids=["a large node", "a single CPU", "a head alone", "a GPU node"],
+)
+def test_what_is_asked_of_the_cluster(nodes: list[dict[str, float]], asked: dict[str, float]) -> None:
+    assert command._resources([{"Alive": True, "Resources": node} for node in nodes]) == asked

@@ -1,0 +1,83 @@
+"""Every record is somewhere, and parts add up to the whole."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tasks.reads.accounting import QualityAccounting, ReadProfile, UnbalancedAccounting
+from tasks.reads.block import ReadBlock
+from tasks.reads.fastq import read_blocks
+from tasks.reads.quality import QualityFilter
+from tasks.reads.simulate import Library, random_genomes, simulate
+
+FILTER = QualityFilter(trim_quality=20, min_length=50, min_mean_quality=15, max_n_fraction=0.1)
+
+
+def account(text: bytes, *, block_records: int) -> QualityAccounting:
+    total = QualityAccounting()
+    stream = io.BytesIO(text)
+    for block in read_blocks(stream, source="x", quality_offset=33, block_records=block_records):
+        part = QualityAccounting.of(block, FILTER.apply(block))
+        part.check_closed()
+        total += part
+    return total
+
+
+@pytest.fixture(scope="module")
+def damaged() -> bytes:
+    """300 reads of low quality; some have N, 30 a stray line behind them, 30 others a wrong byte."""
+    library = Library(templates=300, read_length=100, error_rate=0.01, n_rate=0.02)
+    (reads,) = simulate(random_genomes(2, 5000, seed=1), library)
+    lines = reads.to_fastq().splitlines(keepends=True)
+    records = [b"".join(lines[start : start + 4]) for start in range(0, len(lines), 4)]
+    for number in range(0, 300, 10):
+        records[number] += b"what is this\n"
+        records[number + 5] = records[number + 5].replace(b"A", b"?", 1)
+    return b"".join(records)
+
+
+def test_accounting_closes_over_a_damaged_file(damaged: bytes) -> None:
+    total = account(damaged, block_records=20_000)
+    total.check_closed()
+    assert total.records == 300 + 30
+    assert total.quarantined == 30 + 30
+    assert total.kept > 0
+    assert total.rejected["too_short"] > 0
+    assert total.before.bases == 100 * (300 - 30)
+    assert 0 < total.after.bases < total.before.bases
+
+
+@pytest.mark.parametrize("block_records", [1, 13, 150])
+def test_parts_add_up_to_the_whole(damaged: bytes, block_records: int) -> None:
+    whole = account(damaged, block_records=20_000)
+    assert account(damaged, block_records=block_records).to_json() == whole.to_json()
+
+
+def test_json_gives_the_same_accounting_back(damaged: bytes) -> None:
+    total = account(damaged, block_records=100)
+    text = json.dumps(total.to_json())
+    again = QualityAccounting.from_json(json.loads(text))
+    assert json.dumps(again.to_json()) == text
+    assert json.dumps((again + again).to_json()) == json.dumps((total + total).to_json())
+
+
+def test_a_profile_is_what_the_reads_are(block_of: Callable[..., ReadBlock]) -> None:
+    profile = ReadProfile.of(block_of(("GGCA", [10, 20, 30, 40]), ("NN", [2, 3]), ("A" * 1500, [93] * 1500)))
+    assert profile.bases == 1506
+    assert {n: c for n, c in enumerate(profile.lengths.tolist()) if c} == {2: 1, 4: 1, 1001: 1}
+    assert {n: c for n, c in enumerate(profile.mean_qualities.tolist()) if c} == {2: 1, 25: 1, 60: 1}
+    assert {n: c for n, c in enumerate(profile.gc_percents.tolist()) if c} == {0: 2, 75: 1}
+    assert profile.position_count[:5].tolist() == [3, 3, 2, 2, 1]
+    assert profile.position_quality_sum[:5].tolist() == [105, 116, 123, 133, 93]
+    assert len(profile.position_count) == 500
+
+
+def test_a_lost_record_is_an_error(damaged: bytes) -> None:
+    total = account(damaged, block_records=100)
+    with pytest.raises(UnbalancedAccounting, match="330 records came in, but 329 are accounted for"):
+        replace(total, kept=total.kept - 1).check_closed()

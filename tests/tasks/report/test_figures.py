@@ -1,0 +1,58 @@
+"""Figures are SVG documents that load nothing, and the same numbers give the same bytes."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from tasks.report import figures
+from tasks.report.neighbourhoods import COSINE_EDGES
+
+NOTHING = np.zeros(400, np.int64)
+ONE = np.eye(1, 400, 399, dtype=np.int64)[0]
+LOW = np.eye(1, 400, 0, dtype=np.int64)[0]
+
+DRAWINGS: dict[str, Callable[[], str]] = {
+    "quality": lambda: figures.quality_by_position(np.linspace(38, 12, 150), np.linspace(38, 25, 90)),
+    "quality of one base": lambda: figures.quality_by_position(np.array([30.0]), np.array([30.0])),
+    "quality, nothing kept": lambda: figures.quality_by_position(np.array([30.0]), np.array([])),
+    "lengths": lambda: figures.before_and_after(np.arange(1002), np.arange(1002) // 2, label="Bases"),
+    "one length": lambda: figures.before_and_after(ONE, ONE, label="Bases"),
+    "no reads": lambda: figures.before_and_after(NOTHING, NOTHING, label="Bases"),
+    "similarity": lambda: figures.similarity(np.arange(400), np.arange(400) * 3, COSINE_EDGES),
+    "one similarity": lambda: figures.similarity(ONE, ONE, COSINE_EDGES),
+    "lowest similarity": lambda: figures.similarity(LOW, LOW + ONE, COSINE_EDGES),
+    "map": lambda: figures.read_map(np.arange(60.0).reshape(30, 2), np.arange(30) % 12),
+    "map of one read": lambda: figures.read_map(np.zeros((1, 2)), np.zeros(1, np.int32)),
+}
+
+
+def svg_of(image: str) -> str:
+    scheme, _, body = image.partition(",")
+    assert scheme == "data:image/svg+xml;base64"
+    return base64.b64decode(body).decode()
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_figure_is_a_document_of_its_own(name: str) -> None:
+    text = svg_of(DRAWINGS[name]())
+    root = ElementTree.fromstring(text)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    loaded = re.findall(r'href="([^#"]+)"', text)
+    assert all(address.startswith("data:image/png") for address in loaded)
+    assert "DejaVu" not in text
+
+
+@pytest.mark.parametrize("name", ["quality", "lengths", "similarity", "map"])
+def test_the_same_numbers_give_the_same_bytes(name: str) -> None:
+    assert DRAWINGS[name]() == DRAWINGS[name]()
+
+
+def test_large_clusters_are_numbered_as_in_the_table() -> None:
+    text = svg_of(figures.read_map(np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 3))
+    assert {label.strip() for label in re.findall(r">\s*(\d+)\s*</text>", text)} == {"0", "1", "2"}
