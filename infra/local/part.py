@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from infra.local.ports import Ports
 from infra.local.processes import Processes
 
 REGION = "us-east-1"
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 # Of the caller's environment these must not reach the services: credentials and settings of real accounts,
 # the caller's virtual environment, and PYTHONPATH, since code arrives as a Ray working directory.
 KEPT_OUT = ("AWS_", "AIRFLOW", "PYTHON", "RAY_ADDRESS", "RAY_JOB", "SLURM", "SBATCH", "OMPI_", "VIRTUAL_ENV")
@@ -44,11 +46,20 @@ class Part(ABC):
 
     @abstractmethod
     def problem(self) -> str | None:
-        """None when the part answers as it should, else what is wrong."""
+        """None when the part answers as it should, else what is wrong; OSError where nothing answers."""
+
+    def trouble(self) -> str | None:
+        """:meth:`problem`, with silence and ended processes as problems too."""
+        if down := self.down():
+            return f"not running: {', '.join(down)}"
+        try:
+            return self.problem()
+        except OSError as error:
+            return f"no answer: {error}"
 
     def settled(self) -> bool:
         """Whether ``up`` has nothing to do here."""
-        return not self.down() and self.problem() is None
+        return self.trouble() is None
 
     @abstractmethod
     def describe(self) -> str:
@@ -75,9 +86,7 @@ class Part(ABC):
 def service_environment(layout: Layout, ports: Ports) -> dict[str, str]:
     """The environment of the stack's services: the caller's, cleaned, with the local S3 server in it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(KEPT_OUT)}
-    path = os.pathsep.join(
-        [str(layout.python_bin), "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
-    )
+    path = f"{layout.python_bin}:{SYSTEM_PATH}"
     return {**kept, **aws_environment(ports), "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
@@ -94,7 +103,7 @@ def aws_environment(ports: Ports) -> dict[str, str]:
 
 def program(name: str) -> str | None:
     """The path of a system program; daemons live in /usr/sbin, which an ordinary user's PATH leaves out."""
-    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
+    return shutil.which(name, path=SYSTEM_PATH)
 
 
 def required_program(name: str) -> str:
@@ -103,6 +112,24 @@ def required_program(name: str) -> str:
     if found is None:
         raise StackError(f"{name} not found: run `make setup`")
     return found
+
+
+def call(
+    command: list[str], *, env: Mapping[str, str] | None = None, timeout_s: float = 20.0
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end and keep what it prints; exit status 124 where it takes too long."""
+    try:
+        return subprocess.run(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 124, "", f"no answer within {timeout_s:.0f} s")
 
 
 def ask(url: str, *, method: str = "GET", timeout_s: float = 5.0) -> tuple[int, Any]:

@@ -28,6 +28,10 @@ LOG_LINES_SHOWN = 12
 PATIENCE_S = (20.0, 5.0, 10.0)
 
 
+class ProcessEnded(StackError):
+    """A process ended while somebody waited for it."""
+
+
 @dataclass(frozen=True)
 class ProcessRecord:
     """A started process: its id, and what tells it from a later process with the same id."""
@@ -98,14 +102,14 @@ class Processes:
     ) -> None:
         """Ask ``probe`` until it gives None; raises with its last answer, or when a watched process ends.
 
-        :param probe: None when all is well, else what is still missing.
+        :param probe: None when all is well, else what is still missing; its OSError counts as no answer.
         """
         deadline = time.monotonic() + timeout_s
         pause_s = 0.05
-        while (problem := probe()) is not None:
+        while (problem := _answer(probe)) is not None:
             for name in watch:
                 if not self.alive(name):
-                    raise StackError(f"{what}: {name} ended early\n{self.log_tail(name)}")
+                    raise ProcessEnded(f"{what}: {name} ended early\n{self.log_tail(name)}")
             if time.monotonic() > deadline:
                 tails = "\n".join(self.log_tail(name) for name in watch)
                 raise StackError(f"{what} is not ready after {timeout_s:.0f} s: {problem}\n{tails}")
@@ -158,6 +162,13 @@ class Processes:
 
     def _path(self, name: str) -> Path:
         return self._records / f"{name}.json"
+
+
+def _answer(probe: Callable[[], str | None]) -> str | None:
+    try:
+        return probe()
+    except OSError as error:
+        return f"no answer: {error}"
 
 
 def _is_same(record: ProcessRecord) -> bool:

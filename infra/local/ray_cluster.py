@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 from infra.local.part import Part, ask, service_environment
+from infra.local.processes import ProcessEnded
 
 NODES = 2
+START_ATTEMPTS = 3
 OBJECT_STORE_BYTES = 512 << 20
 
 
@@ -34,6 +37,7 @@ class RayCluster(Part):
             self.tidy()
             self._start_node(
                 "ray-head",
+                self._dashboard_problem,
                 "--head",
                 f"--port={self.ports['ray']}",
                 "--dashboard-host=127.0.0.1",
@@ -41,23 +45,23 @@ class RayCluster(Part):
                 f"--ray-client-server-port={self.ports['ray-client']}",
                 f"--dashboard-agent-listen-port={self.ports['ray-head-agent']}",
             )
-        self.processes.wait_until(
-            self._silence, what="the Ray head", watch=("ray-head",), timeout_s=self.patience_s
-        )
         if not self.processes.alive("ray-worker"):
             self._start_node(
                 "ray-worker",
+                self.problem,
                 f"--address=127.0.0.1:{self.ports['ray']}",
                 f"--dashboard-agent-listen-port={self.ports['ray-worker-agent']}",
                 # The head's monitor already follows the log directory that both nodes share.
                 "--include-log-monitor=false",
+                # The machine's GPUs, if any, are offered once, by the head.
+                "--num-gpus=0",
             )
 
     def problem(self) -> str | None:
         """The dashboard must answer and see both nodes alive."""
-        if silence := self._silence():
-            return silence
-        _, answer = ask(f"{self.url}/nodes?view=summary")
+        status, answer = ask(f"{self.url}/nodes?view=summary")
+        if status != 200:
+            return f"the dashboard answers {status}"
         states = [node["raylet"].get("state") for node in answer["data"]["summary"]]
         alive = states.count("ALIVE")
         return None if alive == NODES else f"{alive} of {NODES} nodes alive"
@@ -84,14 +88,15 @@ class RayCluster(Part):
         """The address of the dashboard and of the Jobs API."""
         return f"http://127.0.0.1:{self.ports['ray-dashboard']}"
 
-    def _silence(self) -> str | None:
-        try:
-            status, _ = ask(f"{self.url}/api/version")
-        except OSError as error:
-            return f"the dashboard does not answer: {error}"
+    def _dashboard_problem(self) -> str | None:
+        status, _ = ask(f"{self.url}/api/version")
         return None if status == 200 else f"the dashboard answers {status}"
 
-    def _start_node(self, name: str, *arguments: str) -> None:
+    def _start_node(self, name: str, probe: Callable[[], str | None], *arguments: str) -> None:
+        """Start a node and wait until ``probe`` is content.
+
+        Ray gives a node 30 s to register, fixed in its source, which a very busy machine can exceed.
+        """
         command = [
             str(self.layout.python_bin / "python"),
             str(Path(__file__).with_name("ray_node.py")),
@@ -108,10 +113,23 @@ class RayCluster(Part):
             "--log-style=record",
             "--log-color=false",
         ]
-        # A small /dev/shm (containers have 64 MiB) makes the object store slower, and is no reason to stop.
-        settings = {"RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+        settings = {
+            # A small /dev/shm (containers have 64 MiB) makes the object store slower; no reason to stop.
+            "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE": "1",
+            # Else every worker warns of what a coming release will do with machines that have no GPU.
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        }
         env = service_environment(self.layout, self.ports) | settings
-        self.processes.start(name, [*command, *arguments], env=env)
+        for attempts_left in reversed(range(START_ATTEMPTS)):
+            self.processes.start(name, [*command, *arguments], env=env)
+            try:
+                self.processes.wait_until(probe, what=name, watch=(name,), timeout_s=self.patience_s)
+                return
+            except ProcessEnded:
+                if not attempts_left:
+                    raise
+                print(f"{self.name:<7} {name} gave up while it started; once more", flush=True)
+                self.processes.end(name)
 
     @property
     def _sessions(self) -> Path:

@@ -38,14 +38,14 @@ class S3Server(Part):
             del env["AWS_ENDPOINT_URL"]
             self.processes.start("ministack", [str(self._console_script)], env=env)
         self.processes.wait_until(
-            self._silence, what="the S3 server", watch=("ministack",), timeout_s=self.patience_s
+            self._ill_health, what="the S3 server", watch=("ministack",), timeout_s=self.patience_s
         )
         ask(self._bucket_url, method="PUT")
 
     def problem(self) -> str | None:
         """The server must answer and have the bucket."""
-        if silence := self._silence():
-            return silence
+        if ill_health := self._ill_health():
+            return ill_health
         status, _ = ask(self._bucket_url, method="HEAD")
         return None if status == 200 else f"HEAD of bucket {BUCKET} answers {status}"
 
@@ -53,11 +53,8 @@ class S3Server(Part):
         """The endpoint and the bucket."""
         return f"{self._url} bucket {BUCKET}"
 
-    def _silence(self) -> str | None:
-        try:
-            status, _ = ask(f"{self._url}/_ministack/health")
-        except OSError as error:
-            return f"no answer: {error}"
+    def _ill_health(self) -> str | None:
+        status, _ = ask(f"{self._url}/_ministack/health")
         return None if status == 200 else f"its health page answers {status}"
 
     @property

@@ -48,7 +48,9 @@ class SharedFiles(Part):
         """Deploy this checkout's code, and write what job scripts source."""
         self._link_environment()
         self._deploy()
-        _write_if_changed(self.layout.home / "environment.sh", self._environment_script())
+        part = self._script.with_suffix(".part")
+        part.write_text(self._script_text())
+        part.replace(self._script)
 
     def problem(self) -> str | None:
         """Code and Python must be there; that the code is older than this checkout's is no fault."""
@@ -59,8 +61,10 @@ class SharedFiles(Part):
         )
 
     def settled(self) -> bool:
-        """Whether the code that jobs will run is this checkout's."""
-        return self.problem() is None and self._is_deployed()
+        """Whether jobs will run this checkout's code, with this stack's ports."""
+        if self.problem() is not None or not self._is_deployed():
+            return False
+        return self._script.exists() and self._script.read_text() == self._script_text()
 
     def describe(self) -> str:
         """The directory, and whether its code is this checkout's."""
@@ -118,7 +122,11 @@ class SharedFiles(Part):
         for release in [path for path in by_age if path != current][RELEASES_KEPT - 1 :]:
             shutil.rmtree(release)
 
-    def _environment_script(self) -> str:
+    @property
+    def _script(self) -> Path:
+        return self.layout.home / "environment.sh"
+
+    def _script_text(self) -> str:
         variables = aws_environment(self.ports) | OPEN_MPI
         if os.getuid() == 0:
             variables |= OPEN_MPI_AS_ROOT
@@ -141,10 +149,3 @@ def _content_hash(project: Path) -> str:
         digest.update(f"{path.relative_to(project)}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _write_if_changed(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text() != text:
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(text)
-        part.replace(path)

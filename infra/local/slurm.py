@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from infra.local.layout import current_user
-from infra.local.part import Part, program, required_program
+from infra.local.part import SYSTEM_PATH, Part, call, program, required_program
 
 NODES = ("n1", "n2")
 CLUSTER_NAME = "strandloop-local"
@@ -78,23 +78,12 @@ class SlurmCluster(Part):
             return
         self.run("scancel", "--user", current_user())
         self.processes.wait_until(
-            self._jobs_left, what="cancelled Slurm jobs", watch=(), timeout_s=self.patience_s
+            self._jobs_left, what="cancelling Slurm jobs", watch=("slurmctld",), timeout_s=30.0
         )
 
-    def run(self, *command: str, timeout_s: float = 20.0) -> subprocess.CompletedProcess[str]:
+    def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one of Slurm's commands against this cluster."""
-        try:
-            return subprocess.run(
-                [required_program(command[0]), *command[1:]],
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return subprocess.CompletedProcess(command, 124, "", f"no answer within {timeout_s:.0f} s")
+        return call([required_program(name), *arguments], env=self._environment())
 
     @property
     def config(self) -> Path:
@@ -179,8 +168,7 @@ PartitionName=compute Nodes={",".join(NODES)} Default=YES MaxTime=INFINITE State
 
     def _environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("HOME", "LANG", "USER", "TZ") if name in os.environ}
-        path = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-        return {**kept, "PATH": path, "SLURM_CONF": str(self.config)}
+        return {**kept, "PATH": SYSTEM_PATH, "SLURM_CONF": str(self.config)}
 
     def _spool(self, node: str) -> Path:
         return self.layout.runtime / f"slurmd-{node}"

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from infra.local.layout import current_user
-from infra.local.part import Part, program, required_program
+from infra.local.part import SYSTEM_PATH, Part, call, program, required_program
 from infra.local.processes import MARK
-
-PATH_ON_HEAD_NODE = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 
 class SshServer(Part):
@@ -35,7 +33,7 @@ class SshServer(Part):
             config.write_text(self._config())
             # sshd re-executes itself for each connection and wants its own absolute path for that.
             command = [required_program("sshd"), "-D", "-e", "-f", str(config)]
-            self.processes.start("sshd", command, env={"PATH": PATH_ON_HEAD_NODE})
+            self.processes.start("sshd", command, env={"PATH": SYSTEM_PATH})
 
     def problem(self) -> str | None:
         """``ssh ... true`` must succeed with the stack's key and known host."""
@@ -48,21 +46,14 @@ class SshServer(Part):
         """The login."""
         return f"{current_user()}@127.0.0.1 port {self.ports['ssh']}, key {self.user_key}"
 
-    def run(self, command: str, *, timeout_s: float = 15.0) -> subprocess.CompletedProcess[str]:
+    def run(self, command: str) -> subprocess.CompletedProcess[str]:
         """Run a shell command over ssh, as the Airflow side does."""
         options = ["BatchMode=yes", "ConnectTimeout=5", "IdentitiesOnly=yes", "LogLevel=ERROR"]
         options += [f"UserKnownHostsFile={_quoted(self.known_hosts)}", "StrictHostKeyChecking=yes"]
         arguments = ["-F", "none", "-i", str(self.user_key), "-p", str(self.ports["ssh"])]
         for option in options:
             arguments += ["-o", option]
-        return subprocess.run(
-            [required_program("ssh"), *arguments, f"{current_user()}@127.0.0.1", command],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        return call([required_program("ssh"), *arguments, f"{current_user()}@127.0.0.1", command])
 
     @property
     def user_key(self) -> Path:
@@ -90,7 +81,7 @@ class SshServer(Part):
     def _config(self) -> str:
         slurm_conf = self.layout.state / "slurm" / "slurm.conf"
         variables = {
-            "PATH": PATH_ON_HEAD_NODE,
+            "PATH": SYSTEM_PATH,
             "SLURM_CONF": slurm_conf,
             MARK: f"{self.layout.runtime}/session/",
         }

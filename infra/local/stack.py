@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,12 +55,13 @@ class Stack:
     def up(self, *, with_moto: bool = False) -> None:
         """Start what is not healthy, wait until it is, and write the environment file."""
         parts = self._parts(with_moto)
-        self._check_programs(parts)
+        _check_programs(parts)
         self.layout.make_directories()
-        self._check_ports(parts)
-        self.ports.save(self._ports_file)
-        for part in parts:
-            _bring_up(part)
+        with self._alone():
+            self._check_ports(parts)
+            self.ports.save(self._ports_file)
+            for part in parts:
+                _bring_up(part)
         values = stack_environment(ray=self.ray, ssh=self.ssh, slurm=self.slurm)
         if with_moto or not self.moto.down():
             values["STRANDLOOP_MOTO_ENDPOINT"] = self.moto.url
@@ -68,24 +71,36 @@ class Stack:
         """What each part says when asked."""
         found = []
         for part in self._parts(self._moto_was_asked_for()):
-            down = part.down()
-            problem = f"not running: {', '.join(down)}" if down else part.problem()
-            found.append(PartStatus(part.name, problem, part.describe()))
+            found.append(PartStatus(part.name, part.trouble(), part.describe()))
         return found
 
     def down(self) -> int:
         """End the stack's jobs and processes; gives the number of processes. What was stored stays."""
+        if not self.layout.state.exists():
+            return 0
         parts = self._parts(self._moto_was_asked_for())
-        for part in parts:
-            try:
-                part.drain()
-            except StackError as error:
-                print(f"{part.name}: {error}\n{part.name}: going down without it")
-        ended = self.processes.end()
-        for part in parts:
-            part.tidy()
-        shutil.rmtree(self.layout.runtime, ignore_errors=True)
+        with self._alone():
+            for part in parts:
+                try:
+                    part.drain()
+                except StackError as error:
+                    print(f"{part.name}: {error}\n{part.name}: going down all the same")
+            ended = self.processes.end()
+            for part in parts:
+                part.tidy()
+            shutil.rmtree(self.layout.runtime, ignore_errors=True)
+            self.layout.environment_file.unlink(missing_ok=True)
         return ended
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep a second ``up`` or ``down`` of the same stack out."""
+        with (self.layout.state / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StackError(f"another `up` or `down` is at work on {self.layout.state}") from None
+            yield
 
     def _parts(self, with_moto: bool) -> list[Part]:
         parts: list[Part] = [self.shared, self.s3, self.slurm, self.ssh, self.ray]
@@ -94,25 +109,24 @@ class Stack:
     def _moto_was_asked_for(self) -> bool:
         return self.processes.record("moto") is not None
 
-    def _check_programs(self, parts: list[Part]) -> None:
-        missing = [f"{part.name}: {what} not found" for part in parts for what in part.missing()]
-        if missing:
-            raise StackError("\n".join([*missing, "run `make setup` first: it installs what is missing"]))
-
     def _check_ports(self, parts: list[Part]) -> None:
         """Every port must be free, or held by the part it belongs to."""
         running = [name for part in parts for name in part.port_of if self.processes.alive(name)]
-        if (
-            running
-            and self._ports_file.exists()
-            and Ports.choose(self._ports_file).numbers != self.ports.numbers
-        ):
+        if running and Ports.choose(self._ports_file) != self.ports:
             raise StackError("the stack runs on other ports; take it down before you change them: make down")
         for part in parts:
             part.sweep()
         needed = [port for part in parts for name in part.down() for port in part.port_of[name]]
         if taken := self.ports.taken(needed):
-            raise StackError("\n".join(taken))
+            raise StackError(
+                "\n".join([*taken, "`up --free-ports` takes free ones (make up UP=--free-ports)"])
+            )
+
+
+def _check_programs(parts: list[Part]) -> None:
+    missing = [f"{part.name}: {what} not found" for part in parts for what in part.missing()]
+    if missing:
+        raise StackError("\n".join([*missing, "run `make setup` first: it installs what is missing"]))
 
 
 def _bring_up(part: Part) -> None:

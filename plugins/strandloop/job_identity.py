@@ -31,10 +31,26 @@ def generation_of(*, max_tries: int, retries: int) -> int:
 
 def identity_of(ti: Any) -> str:
     """Return the job identity of a running task instance (``context["ti"]``)."""
+    return _identity(ti, _generation(ti))
+
+
+def earlier_identities_of(ti: Any) -> list[str]:
+    """Return the identities that this task instance may have had before it was cleared, newest first.
+
+    Not each of them was used: a generation counts tries, and not every try was followed by a clear.
+    """
+    return [_identity(ti, generation) for generation in reversed(range(_generation(ti)))]
+
+
+def _generation(ti: Any) -> int:
+    return generation_of(max_tries=ti.max_tries, retries=ti.task.retries or 0)
+
+
+def _identity(ti: Any, generation: int) -> str:
     return job_identity(
         ti.dag_id,
         run_id=ti.run_id,
         task_id=ti.task_id,
         map_index=-1 if ti.map_index is None else ti.map_index,
-        generation=generation_of(max_tries=ti.max_tries, retries=ti.task.retries or 0),
+        generation=generation,
     )

@@ -169,16 +169,15 @@ def watch(
     patience: float,
     deadline: float | None = None,
     stop_at_deadline: bool = True,
-    log_offset: int = 0,
 ) -> Dialogue[Outcome]:
     """Follow a job and its log to the end, and return what was seen; raises nothing about the job.
 
     :param poll: seconds between two looks.
     :param patience: seconds without any evidence until the state counts as unknown.
     :param deadline: seconds since the epoch at which the job is stopped.
-    :param log_offset: characters of the log that were shown before.
+    :param stop_at_deadline: otherwise the job is left alone, and only the watching ends.
     """
-    tail = LogTail(log_offset)
+    tail = LogTail()
     try:
         return (yield from _watch(submission_id, tail, poll, patience, deadline, stop_at_deadline))
     except RemoteJobError as error:

@@ -154,11 +154,11 @@ def _reason(job: RayJob) -> str:
 class LogTail:
     """Turns a log that is always read from its start into the lines that are new.
 
-    :param offset: characters that were consumed before; always just behind the end of a line.
+    ``offset`` counts the characters that were shown; it stands just behind the end of a line.
     """
 
-    def __init__(self, offset: int = 0) -> None:
-        self.offset = offset
+    def __init__(self) -> None:
+        self.offset = 0
         self.last_lines: tuple[str, ...] = ()
 
     def feed(self, text: str, *, final: bool = False) -> list[str]:

@@ -95,25 +95,37 @@ def settle(run: Run, outcome: Outcome, *, cancel_patience: float = 60.0) -> dict
 
 
 def cancel(run: Run, name: str, *, patience: float) -> bool:
-    """Cancel whatever lives under an identity and wait until it is gone; return whether it is."""
+    """Cancel whatever lives under an identity and wait until it is gone; return whether it is.
+
+    It is told again each second, so that a controller or a connection that was down for a moment does
+    not leave the job alive.
+    """
     give_up_at = time.monotonic() + patience
-    run(cancel_by_name(name))
-    while not _gone(run(queued(name))):
+    while True:
+        try:
+            run(cancel_by_name(name))
+            if _gone(run(queued(name))):
+                return True
+        except ConnectionBroken as error:
+            log.warning("cancelling job %s: %s", name, error)
         if time.monotonic() > give_up_at:
             return False
         time.sleep(1.0)
-    return True
 
 
 async def cancel_in_loop(hook: AsyncSlurmHook, name: str, *, patience: float) -> bool:
     """Do what :func:`cancel` does without blocking."""
     give_up_at = time.monotonic() + patience
-    await hook.run(cancel_by_name(name))
-    while not _gone(await hook.run(queued(name))):
+    while True:
+        try:
+            await hook.run(cancel_by_name(name))
+            if _gone(await hook.run(queued(name))):
+                return True
+        except ConnectionBroken as error:
+            log.warning("cancelling job %s: %s", name, error)
         if time.monotonic() > give_up_at:
             return False
         await asyncio.sleep(1.0)
-    return True
 
 
 def _gone(answer: Completed) -> bool:

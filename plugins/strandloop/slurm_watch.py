@@ -19,8 +19,8 @@ from strandloop.slurm_commands import Command, conclude, poll
 from strandloop.slurm_log import LogTail, printable
 from strandloop.slurm_state import JobState, Resolution, resolve
 
-#: Bytes of log per poll: a job that writes faster than this per poll is read without a pause.
-LOG_PIECE = 256 * 1024
+#: Bytes of log per poll, small enough not to hold an event loop up; a longer log is read without a pause.
+LOG_PIECE = 64 * 1024
 
 #: So many looks in a row must find nothing out, over the time below, before the job counts as UNKNOWN.
 UNKNOWN_LOOKS = 3

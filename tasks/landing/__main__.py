@@ -22,7 +22,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         put(options.files, Batch(options.data_uri, options.batch_id), sample=options.sample)
-    except StrandloopError as error:
+    except (StrandloopError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

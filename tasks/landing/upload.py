@@ -93,7 +93,8 @@ def _inspected(libraries: list[Library], batch: Batch, tell: Callable[[str], Non
             if inspection.quarantined:
                 tell(_warning(inspection))
     if problems:
-        raise InvalidBatch(batch.batch_id, [*problems, "nothing was uploaded"])
+        tell("nothing was uploaded")
+        raise InvalidBatch(batch.batch_id, problems)
     return LandingManifest(batch.batch_id, tuple(samples))
 
 
@@ -119,19 +120,21 @@ def _compare(manifest: LandingManifest, store: ObjectStore, batch: Batch) -> Non
     ours, theirs = ({s.name: _content(s) for s in m.samples} for m in (manifest, there))
     if ours == theirs:
         return
-    differences = [f"it has no sample {name!r}" for name in sorted(ours.keys() - theirs.keys())]
+    differences = [f"sample {name!r} was not in it" for name in sorted(ours.keys() - theirs.keys())]
     differences += [
-        f"it has a sample {name!r} that is not given now" for name in sorted(theirs.keys() - ours.keys())
+        f"sample {name!r} was, and is not given now" for name in sorted(theirs.keys() - ours.keys())
     ]
     differences += [
-        f"its sample {name!r} has other reads, layout or quality encoding"
+        f"sample {name!r} had other reads, layout or quality encoding"
         for name in sorted(ours.keys() & theirs.keys())
         if ours[name] != theirs[name]
     ]
     raise InvalidBatch(
         batch.batch_id,
-        [f"other reads were landed as this batch before: {line}" for line in differences]
-        + ["a landed batch is never changed; land these files under another batch id"],
+        [
+            f"it was landed before, and not with these files: {'; '.join(differences)}. A landed batch is never "
+            "changed: land these files under another batch id"
+        ],
     )
 
 

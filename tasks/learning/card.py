@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 from tasks.learning.contrastive import TrainingRecord
 from tasks.learning.evaluation import Retrieval
 from tasks.learning.held_out import Split
-from tasks.learning.pairs import PairSource
 
 
 def training_card(
@@ -19,18 +18,18 @@ def training_card(
     batch_id: str,
     reads: int,
     split: Split,
-    sources: Iterable[PairSource],
+    pairs: Mapping[str, int],
     training: TrainingRecord,
     metrics: dict[str, Any],
 ) -> dict[str, Any]:
-    """The fields that :meth:`tasks.encoders.registry.Registry.register` completes."""
+    """How many pairs (``pairs``) of which source it drew from, how, and what came of it: the fields that :meth:`tasks.encoders.registry.Registry.register` completes."""
     return {
         "data": {
             "batch_id": batch_id,
             "reads": reads,
             "training_reads": len(split.training),
             "held_out_templates": split.templates,
-            "pairs": {source.name: len(source) for source in sources},
+            "pairs": dict(pairs),
         },
         "training": asdict(training),
         "metrics": metrics,

@@ -82,7 +82,7 @@ def train_first(
         batch_id=batch_id,
         reads=len(reads),
         split=split,
-        sources=[windows],
+        pairs={windows.name: len(windows)},
         training=record,
         metrics=metrics,
     )

@@ -6,7 +6,6 @@ each other among their nearest neighbours.
 
 from __future__ import annotations
 
-import collections.abc
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -90,9 +89,10 @@ class ReadPairs:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Equal shares of several sources in every draw; the first ones give one more where that is not whole."""
+    """Several sources in every draw, in shares proportional to ``weights``."""
 
-    sources: collections.abc.Sequence[PairSource]
+    sources: list[PairSource]
+    weights: list[float]
 
     @property
     def name(self) -> str:
@@ -103,12 +103,14 @@ class Mixture:
         return sum(len(source) for source in self.sources)
 
     def draw(self, random: np.random.Generator, count: int) -> tuple[Sequences, Sequences]:
-        """See :class:`PairSource`."""
-        share, more = divmod(count, len(self.sources))
-        drawn = [source.draw(random, share + (i < more)) for i, source in enumerate(self.sources)]
-        return Sequences.concatenate([left for left, _ in drawn]), Sequences.concatenate(
-            [right for _, right in drawn]
-        )
+        """See :class:`PairSource`; a draw holds the sources one after the other."""
+        ends = np.rint(np.cumsum(self.weights) / sum(self.weights) * count).astype(int)
+        shares = np.diff(ends, prepend=0)
+        drawn = [
+            source.draw(random, share) for source, share in zip(self.sources, shares, strict=True) if share
+        ]
+        left, right = zip(*drawn, strict=True)
+        return Sequences.concatenate(list(left)), Sequences.concatenate(list(right))
 
 
 def templates_of(read_ids: pa.Array | pa.ChunkedArray) -> pa.Array:

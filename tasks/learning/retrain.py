@@ -30,7 +30,6 @@ from tasks.learning.evaluation import retrieval
 from tasks.learning.held_out import Split, split_reads
 from tasks.learning.pairs import (
     Mixture,
-    PairSource,
     ReadPairs,
     ReadWindows,
     mates,
@@ -67,8 +66,8 @@ def retrain(
 ) -> dict[str, Any]:
     """Retrain the batch's encoder, publish ``batches/<id>/retraining/`` and give a summary of it.
 
-    Half of the pairs are mutual nearest neighbours, half are mates where the batch has them, else windows of
-    one read. The candidate starts from the encoder that the batch was embedded with, is registered in any
+    Half of the pairs are mutual nearest neighbours. The other half are the reads' own: the mates of a template
+    that has two, windows of one read else, in the proportion in which the batch has them. The candidate starts from the encoder that the batch was embedded with, is registered in any
     case, and becomes the current version if :func:`tasks.learning.promotion.decide` finds it better and nobody
     promoted another one meanwhile.
 
@@ -110,12 +109,13 @@ def _retrain(
 ) -> Retraining:
     reads = read_reads(store, batch.results / "reads")
     split = split_reads(reads)
-    sources = _sources(store, batch, reads, split)
-    report(f"{len(reads)} reads; pairs: " + ", ".join(f"{len(source)} {source.name}" for source in sources))
+    pairs = _sources(store, batch, reads, split)
+    counts = {source.name: len(source) for source in pairs.sources}
+    report(f"{len(reads)} reads; pairs: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
 
     candidate = copy.deepcopy(parent)
     plan = retraining_plan(type(parent))
-    training = train(candidate, Mixture(sources), replace(plan, steps=steps or plan.steps), report=report)
+    training = train(candidate, pairs, replace(plan, steps=steps or plan.steps), report=report)
     before = retrieval(parent, split.left, split.right)
     after = retrieval(candidate, split.left, split.right)
     decision = decide(before, after)
@@ -133,7 +133,7 @@ def _retrain(
         batch_id=batch.batch_id,
         reads=len(reads),
         split=split,
-        sources=sources,
+        pairs=counts,
         training=training,
         metrics={**recalls(after), "comparison_with_parent": metrics},
     )
@@ -158,24 +158,32 @@ def _retrain(
         promoted=promoted,
         reason=reason,
         metrics=metrics,
-        pairs={source.name: len(source) for source in sources},
+        pairs=counts,
         training=asdict(training),
         seconds=0,
     )
 
 
-def _sources(store: ObjectStore, batch: Batch, reads: pa.Table, split: Split) -> list[PairSource]:
-    """Where training pairs come from; rows refer to the training reads alone."""
+def _sources(store: ObjectStore, batch: Batch, reads: pa.Table, split: Split) -> Mixture:
+    """Where training pairs come from; their rows refer to the training reads alone."""
     training = reads.take(pa.array(split.training))
     sequences = Sequences.from_arrow(training["sequence"])
     if not len(sequences):
         raise InvalidInput(f"batch {batch.batch_id!r} has no reads to train on")
     templates = templates_of(training["read_id"])
-    left, right = mates(templates)
-    own: PairSource = ReadPairs(sequences, left, right, "mates") if len(left) else ReadWindows(sequences)
     query, neighbour, cosine = read_edges(store, batch.results / "graph", training["read_id"])
-    left, right = mutual_neighbours(query, neighbour, cosine, templates=templates)
-    return [own, *([ReadPairs(sequences, left, right, "mutual nearest neighbours")] if len(left) else [])]
+    neighbours = ReadPairs(
+        sequences,
+        *mutual_neighbours(query, neighbour, cosine, templates=templates),
+        name="mutual nearest neighbours",
+    )
+    paired = ReadPairs(sequences, *mates(templates), name="mates")
+    alone = np.setdiff1d(np.arange(len(sequences)), np.concatenate([paired.left, paired.right]))
+    single = ReadWindows(sequences.take(alone))
+    own = len(paired) + len(single)
+    shares = ((neighbours, 1.0), (paired, len(paired) / own), (single, len(single) / own))
+    sources, weights = zip(*((source, weight) for source, weight in shares if len(source)), strict=True)
+    return Mixture(list(sources), list(weights))
 
 
 def read_reads(store: ObjectStore, prefix: ObjectUri) -> pa.Table:

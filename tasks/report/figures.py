@@ -103,16 +103,15 @@ def before_and_after(before: np.ndarray, after: np.ndarray, *, label: str, width
 def similarity(nearest: np.ndarray, every: np.ndarray, edges: np.ndarray) -> str:
     """Cosine of the nearest neighbours and of all neighbours, as fractions per bin.
 
-    :param nearest: int (bins,); ``every`` is the same.
-    :param edges: float (bins + 1,).
+    :param nearest: int (400,); ``every`` is the same. Shown by ones, twos or fours, so that they can be seen.
+    :param edges: float (401,).
     """
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes("Cosine of two neighbours", "Share of neighbours (%)", size=(7.4, 2.5))
         shown = np.flatnonzero(every)
         low, high = (int(shown[0]), int(shown[-1]) + 1) if len(shown) else (len(every) - 1, len(every))
-        step = max(1, (high - low) // 80)
-        low -= (low - high) % step  # whole groups of bins, and the last one ends where the data do
-        low = max(low, high % step)
+        step = next(step for step in (1, 2, 4) if high - low <= 100 * step)
+        low, high = low // step * step, -(-high // step) * step
         grouped = edges[low : high + 1 : step]
         for counts, colour, label, filled in (
             (every, BEFORE, "all neighbours", True),
@@ -167,7 +166,7 @@ def _axes(x_label: str, y_label: str, *, size: tuple[float, float] = (4.1, 2.35)
     axes = figure.add_subplot()
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
     axes.spines["left"].set_visible(False)
     return figure, axes
 

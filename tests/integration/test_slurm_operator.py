@@ -5,6 +5,7 @@ How many jobs ran is counted by the jobs themselves: each appends a line to a fi
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -29,8 +30,9 @@ from strandloop.slurm_submission import Submission
 from strandloop.slurm_submitter import Submitter
 from strandloop.slurm_waiting import settle, wait
 from strandloop.slurm_watch import WatchPlan
+from strandloop.triggers.slurm import SlurmJobTrigger
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 DAGS = Path(__file__).with_name("dags")
 MODES = pytest.mark.parametrize("mode", ["sync", "deferred"])
@@ -58,7 +60,7 @@ class Dag:
     ) -> subprocess.Popen[str]:
         defaults = {"poll_interval_seconds": 0.5, "job_root": str(self.job_root), "mem": "50"}
         tasks = {name: {**defaults, **kwargs} for name, kwargs in operators.items()}
-        case = {"dag_id": self.dag_id, "operators": tasks, "sensors": sensors or {}}
+        case = {"dag_id": self.dag_id, "operators": tasks, "sensors": sensors or {}, "cluster": bool(sensors)}
         return subprocess.Popen(
             [sys.executable, str(DAGS / "slurm_tasks.py")],
             env={**self.environment, "SLURM_TASKS": json.dumps(case)},
@@ -76,7 +78,7 @@ class Dag:
 
 
 def finish(process: subprocess.Popen[str]) -> dict[str, Ended]:
-    output, _ = process.communicate(timeout=280)
+    output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output
     parts = re.split(r"\[DAG TEST\] starting task_id=(\w+)", output)
     logs = dict(zip(parts[1::2], parts[2::2], strict=True))
@@ -254,6 +256,30 @@ def test_a_worker_that_died_finds_its_job_again(dag: Dag, hook: SlurmHook, share
     assert count.read_text() == "x\n"
 
 
+def test_a_task_that_is_ended_cancels_its_job(dag: Dag, hook: SlurmHook) -> None:
+    process, name = dag.start(job={"body": "sleep 600"}), dag.name_of("job")
+    until(lambda: [job.code for job in jobs(hook, name)] == ["RUNNING"])
+    process.terminate()
+    task = finish(process)["job"]
+    assert task.state == "failed" and "was ended while it worked on job" in task.log, task.log
+    assert jobs(hook, name) == ()
+
+
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
+def test_a_deferred_task_that_is_ended_cancels_its_job(
+    hook: SlurmHook, shared: Path, cancel_on_kill: bool
+) -> None:
+    name = str(uuid.uuid4())
+    submission = Submission(
+        identity=name, job_root=str(shared / "jobs"), script="sleep 600", options=("--mem=50",)
+    )
+    record = Submitter(hook.run, print).ensure(submission)
+    trigger = SlurmJobTrigger("slurm", cancel_on_kill=cancel_on_kill, record=record.to_xcom(), reader="r")
+    asyncio.run(trigger.on_kill())
+    assert len(jobs(hook, name)) == (0 if cancel_on_kill else 1)
+    hook.run(cancel_by_name(name))
+
+
 def test_two_workers_at_once_end_with_one_job(hook: SlurmHook, shared: Path) -> None:
     count, name = shared / "twins", str(uuid.uuid4())
     body = f"#!/bin/bash\n#SBATCH --mem=50\necho x >> {count}; sleep 1"
@@ -295,7 +321,7 @@ def jobs(hook: SlurmHook, name: str) -> tuple[QueuedJob, ...]:
     return parse_queued(hook.run(queued(name)).stdout.decode())
 
 
-def until(condition: Callable[[], Any], seconds: float = 90.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 200.0) -> Any:
     """Return the first true value of ``condition``."""
     give_up_at = time.monotonic() + seconds
     while not (value := condition()):

@@ -10,9 +10,9 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
 
 from strandloop.code_archive import archive_packages
-from strandloop.errors import InvalidJob
+from strandloop.errors import InvalidJob, StateUnknown
 from strandloop.hooks.ray_jobs import RayJobHook
-from strandloop.job_identity import identity_of
+from strandloop.job_identity import earlier_identities_of, identity_of
 from strandloop.links.ray_jobs import RayJobLink
 from strandloop.ray_dialogue import look_up, stop, submit, upload, watch
 from strandloop.ray_job import Outcome, RayJob, submission_id_of
@@ -31,7 +31,7 @@ class RayJobOperator(BaseOperator):
     At most one job per task instance is alive: the submission id is derived from the task instance, and
     Ray is asked about it before anything is submitted. A job that is alive is attached to, one that
     succeeded gives its result, and after one that failed, was stopped or is lost the next attempt is
-    submitted. Clearing the task gives it a new job.
+    submitted. Clearing the task stops what it left alive and gives it a new job.
 
     :param entrypoint: command of the driver, as an argument list, or as text for the shell. (templated)
     :param packages: importable top-level packages that travel with the job as its working directory.
@@ -48,7 +48,8 @@ class RayJobOperator(BaseOperator):
     :param run_timeout_seconds: limit of one attempt, from its submission (by the head's clock) to its end.
         The job is stopped at it; no restart of Airflow and no crash of the worker extends it.
     :param unreachable_timeout_seconds: seconds without an answer from Ray until the task fails.
-    :param cancel_on_kill: stop the job when a person ends or clears the task.
+    :param cancel_on_kill: stop the job when a person ends or clears the task. Airflow 3.2 does not tell a
+        deferred task that it was ended: there only clearing it does.
     """
 
     template_fields: Sequence[str] = ("entrypoint", "runtime_env", "metadata", "ray_conn_id")
@@ -139,7 +140,11 @@ class RayJobOperator(BaseOperator):
         patience = self.unreachable_timeout_seconds
         identity = identity_of(context["ti"])
         store = context.get("task_state_store")
-        submitted = _submitted(store.get(SUBMITTED), identity) if store is not None else 0
+        stored = store.get(SUBMITTED) if store is not None else None
+        if self.cancel_on_kill:
+            for name in earlier_identities_of(context["ti"]):
+                self._stop_cleared(hook, name, submitted=_submitted(stored, name))
+        submitted = _submitted(stored, identity)
         attempt, job = hook.play(look_up(identity, submitted=submitted, patience=patience))
         self._submission_id = submission_id_of(identity, attempt=attempt)
         if job is None:
@@ -185,9 +190,24 @@ class RayJobOperator(BaseOperator):
         }
         return {key: value for key, value in body.items() if value is not None}
 
-    def _stop(self, hook: RayJobHook, submission_id: str) -> None:
+    def _stop_cleared(self, hook: RayJobHook, identity: str, *, submitted: int) -> None:
+        """End what a clear left alive: a job that nobody waited for, or whose triggerer was not told."""
+        patience = self.unreachable_timeout_seconds
+        _, job = hook.play(look_up(identity, submitted=submitted, patience=patience))
+        if job is None or not job.alive:
+            return
+        stopped = self._stop(hook, job.submission_id)
+        if stopped is not None and stopped.alive:
+            raise StateUnknown(
+                f"Ray job {job.submission_id}, which this task started before it was cleared, was told to stop "
+                f"and is still {stopped.status}"
+            )
+
+    def _stop(self, hook: RayJobHook, submission_id: str) -> RayJob | None:
         job = hook.play(stop(submission_id, patience=KILL_WAIT, wait=KILL_WAIT))
-        self.log.info("Ray job %s: %s", submission_id, job.status if job else "not known to Ray")
+        state = job.status if job else "not known to Ray"
+        self.log.info("Told Ray job %s to stop; it is %s", submission_id, state)
+        return job
 
 
 def _submitted(stored: Any, identity: str) -> int:

@@ -10,16 +10,17 @@ from typing import Any
 from airflow.providers.common.compat.sdk import conf
 from airflow.sdk import BaseOperator, Context
 
-from strandloop.errors import InvalidJob, RemoteJobError
+from strandloop.errors import InvalidJob, RemoteJobError, StateUnknown
 from strandloop.hooks.slurm import Completed, SlurmHook
-from strandloop.job_identity import identity_of
+from strandloop.job_identity import earlier_identities_of, identity_of
 from strandloop.job_record import JobRecord
 from strandloop.links.slurm import SlurmJobLink
-from strandloop.slurm_commands import LOG, Command
+from strandloop.slurm_answers import parse_queued
+from strandloop.slurm_commands import LOG, Command, queued
 from strandloop.slurm_state import JobState
 from strandloop.slurm_submission import Submission
 from strandloop.slurm_submitter import Submitter
-from strandloop.slurm_waiting import cancel, settle, wait
+from strandloop.slurm_waiting import Run, cancel, settle, wait
 from strandloop.slurm_watch import Outcome, WatchPlan, job_in_words
 from strandloop.triggers.slurm import SlurmJobTrigger
 
@@ -47,7 +48,8 @@ class SlurmJobOperator(BaseOperator):
 
     The job is found again by its identity (see :mod:`strandloop.job_identity`): a retry attaches to the
     job that still lives, takes the result of one that has succeeded meanwhile, and submits the next
-    attempt only of one that was seen to fail. Clearing the task starts a new job.
+    attempt only of one that was seen to fail. Clearing the task cancels what it left alive and starts a
+    new job.
 
     Returns the job's record (:class:`strandloop.job_record.JobRecord`) by XCom: of the finished job, or,
     without ``wait_for_completion``, the reference that :class:`~strandloop.sensors.slurm.SlurmJobSensor`
@@ -72,7 +74,8 @@ class SlurmJobOperator(BaseOperator):
     :param queue_timeout_seconds: the job is cancelled if it has not started so long after submission.
     :param run_timeout_seconds: the job is cancelled if it has run so long.
     :param unknown_timeout_seconds: the task fails if nobody can tell so long how the job stands.
-    :param cancel_on_kill: whether ending or clearing the task by hand cancels the job.
+    :param cancel_on_kill: whether ending or clearing the task by hand cancels the job. Airflow 3.2 does
+        not tell a deferred task that it was ended: there only clearing it does.
     """
 
     template_fields: Sequence[str] = (
@@ -161,6 +164,9 @@ class SlurmJobOperator(BaseOperator):
                     raise RemoteJobError(f"the task was ended while it worked on job {identity}")
                 return hook.run(command)
 
+            if self.cancel_on_kill:
+                for name in earlier_identities_of(ti):
+                    self._cancel_cleared(run, name)
             submitter = Submitter(run, log=self.log.info, patience=self.unknown_timeout_seconds)
             record = submitter.ensure(self._submission(identity))
             SlurmJobLink().persist(ti, url=hook.url(posixpath.join(str(record.job_dir), LOG)))
@@ -196,6 +202,13 @@ class SlurmJobOperator(BaseOperator):
         if self.requeue is not None:
             options.append("--requeue" if self.requeue else "--no-requeue")
         return options
+
+    def _cancel_cleared(self, run: Run, name: str) -> None:
+        """End what a clear left alive: a job that nobody waited for, or whose triggerer was not told."""
+        if parse_queued(run(queued(name)).stdout.decode("utf-8", "replace")):
+            self.log.info("cancelling job %s, which this task started before it was cleared", name)
+            if not cancel(run, name, patience=self.unknown_timeout_seconds):
+                raise StateUnknown(f"job {name} of this task, from before it was cleared, does not end")
 
     def _submission(self, identity: str) -> Submission:
         return Submission(

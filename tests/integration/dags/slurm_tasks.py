@@ -1,8 +1,9 @@
 """A DAG of SlurmJobOperators and SlurmJobSensors; as a script it runs itself by ``dag.test()``.
 
 What it is made of stands in the environment variable SLURM_TASKS, as JSON: ``{"dag_id": ..., "operators":
-{task_id: arguments}, "sensors": {task_id: [task_id of the operator, arguments]}}``. The last line that the
-script prints is JSON: ``{task_id: [state, return value]}``.
+{task_id: arguments}, "sensors": {task_id: [task_id of the operator, arguments]}, "cluster": whether the
+cluster is ensured before and released after}``. The last line that the script prints is JSON: ``{task_id:
+[state, return value]}``.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ CASE = json.loads(os.environ["SLURM_TASKS"])
 WHEN = datetime(2026, 11, 20, tzinfo=UTC)
 
 with DAG(CASE["dag_id"], schedule=None, default_args={"retries": 0}) as dag:
-    cluster = EnsureClusterOperator(task_id="cluster")
     jobs = {
         task_id: SlurmJobOperator(task_id=task_id, **arguments)
         for task_id, arguments in CASE["operators"].items()
     }
     for task_id, (of, arguments) in CASE["sensors"].items():
         SlurmJobSensor(task_id=task_id, job=jobs[of].output, **arguments)
-    cluster >> list(jobs.values()) >> ReleaseClusterOperator(task_id="release", trigger_rule="all_done")
+    if CASE["cluster"]:
+        release = ReleaseClusterOperator(task_id="release", trigger_rule="all_done")
+        EnsureClusterOperator(task_id="cluster") >> list(jobs.values()) >> release
 
 if __name__ == "__main__":
     run = dag.test(logical_date=WHEN, run_after=WHEN)

@@ -4,7 +4,7 @@ import uuid
 from itertools import product
 from types import SimpleNamespace
 
-from strandloop.job_identity import generation_of, identity_of, job_identity
+from strandloop.job_identity import earlier_identities_of, generation_of, identity_of, job_identity
 
 
 def task_instance(*, max_tries: int, retries: int = 2, map_index: int = -1) -> SimpleNamespace:
@@ -39,6 +39,8 @@ def test_a_retry_keeps_the_identity_and_a_clear_changes_it() -> None:
     assert identity_of(first_run) == identity_of(task_instance(max_tries=2))
     assert identity_of(first_run) != identity_of(cleared_after_the_first_try)
     assert generation_of(max_tries=3, retries=2) == 1
+    assert earlier_identities_of(cleared_after_the_first_try) == [identity_of(first_run)]
+    assert earlier_identities_of(first_run) == []
 
 
 def test_mapped_tasks_have_identities_of_their_own() -> None:

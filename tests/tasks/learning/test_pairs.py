@@ -72,11 +72,18 @@ def test_pairs_of_reads_stay_together() -> None:
         place(other, texts(reads)[2])
 
 
-def test_a_mixture_draws_equal_shares() -> None:
+def test_a_mixture_draws_its_shares() -> None:
     short, long = ReadWindows(random_reads(20)), ReadWindows(random_reads(200))
-    left, right = Mixture([short, long]).draw(np.random.default_rng(1), 11)
-    assert (left.lengths < 20).sum() == (right.lengths < 20).sum() == 6
-    assert len(left) == len(right) == 11
+    left, right = Mixture([short, long], [3, 1]).draw(np.random.default_rng(1), 12)
+    assert (left.lengths < 20).sum() == (right.lengths < 20).sum() == 9
+    assert len(left) == len(right) == 12
+
+
+def test_a_share_of_nothing_is_left_out() -> None:
+    left, _ = Mixture([ReadWindows(random_reads()), ReadWindows(random_reads(90))], [0, 1]).draw(
+        np.random.default_rng(1), 4
+    )
+    assert len(left) == 4
 
 
 def test_mates_are_the_reads_of_one_template() -> None:

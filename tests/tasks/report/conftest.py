@@ -140,13 +140,14 @@ def publish_demo(
     quarantined: list[QuarantinedRecord] = []
     shards, read_files, vectors = [], {}, []
     for sample, text in fastq.items():
+        demo.accounting[sample] = QualityAccounting()
         stream = io.BytesIO(gzip.compress(text.encode()))
         for part, block in enumerate(
             read_blocks(stream, source=f"{sample}.fq.gz", quality_offset=33, block_records=SHARD_RECORDS)
         ):
             filtered = keep.apply(block)
             counted = QualityAccounting.of(block, filtered)
-            demo.accounting[sample] = demo.accounting.get(sample, QualityAccounting()) + counted
+            demo.accounting[sample] += counted
             quarantined += block.quarantined
             table, own = _reads(sample, filtered.kept)
             if len(table) == 0:

@@ -27,6 +27,7 @@ DRAWINGS: dict[str, Callable[[], str]] = {
     "similarity": lambda: figures.similarity(np.arange(400), np.arange(400) * 3, COSINE_EDGES),
     "one similarity": lambda: figures.similarity(ONE, ONE, COSINE_EDGES),
     "lowest similarity": lambda: figures.similarity(LOW, LOW + ONE, COSINE_EDGES),
+    "wide similarity": lambda: figures.similarity(ONE, np.ones(400, np.int64), COSINE_EDGES),
     "map": lambda: figures.read_map(np.arange(60.0).reshape(30, 2), np.arange(30) % 12),
     "map of one read": lambda: figures.read_map(np.zeros((1, 2)), np.zeros(1, np.int32)),
 }

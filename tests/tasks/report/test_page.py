@@ -170,6 +170,15 @@ def test_small_batches(
     assert "quarantine" not in page.tables
 
 
+def test_a_sample_without_reads_is_in_the_table(
+    publish_batch: Callable[..., Any], simulate: Callable[..., str]
+) -> None:
+    demo = publish_batch({"empty": "", "tiny": simulate(3, [0.5], seed=4, flawless=True)})
+    build_report(demo.data_uri, demo.batch_id)
+    empty = read_page(demo)[1].tables["accounting"][1]
+    assert empty == ["empty", "0", "0", "0.0 %", "0", "0", "0", "0", "0", "0"]
+
+
 @pytest.mark.parametrize("result", ["quality", "reads", "graph", "clusters", "cost"])
 def test_a_missing_result_is_named(
     publish_batch: Callable[..., Any], simulate: Callable[..., str], result: str

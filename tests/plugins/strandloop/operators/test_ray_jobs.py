@@ -149,6 +149,16 @@ def test_a_cleared_task_gets_a_job_of_its_own(served_head: Any) -> None:
     assert cleared["attempt"] == 1
 
 
+@pytest.mark.parametrize(("cancel_on_kill", "left"), [(True, "STOPPED"), (False, "RUNNING")])
+def test_what_a_clear_left_alive_is_stopped_before_the_new_job(
+    served_head: Any, cancel_on_kill: bool, left: str
+) -> None:
+    served_head.jobs[f"{IDENTITY}-1"] = ["RUNNING"]
+    record = run(operator(cancel_on_kill=cancel_on_kill), try_number=2, max_tries=3)
+    assert record["name"] != IDENTITY
+    assert served_head.jobs[f"{IDENTITY}-1"] == [left]
+
+
 def test_a_job_lost_with_its_head_is_red_and_is_not_named_again_where_airflow_remembers(
     served_head: Any,
 ) -> None:
