@@ -265,7 +265,9 @@ def genomics_batch() -> None:
     def cost_report(data_uri: str, batch_id: str, jobs: dict[str, dict[str, Any]]) -> dict[str, Any]:
         from tasks.cost.report import cost_report
 
-        return cost_report(data_uri, batch_id, [{**job, "phase": phase} for phase, job in jobs.items()])
+        return cost_report(
+            data_uri, batch_id, [{**(job or {}), "phase": phase} for phase, job in jobs.items()]
+        )
 
     @task
     @fail_once

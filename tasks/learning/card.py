@@ -22,7 +22,11 @@ def training_card(
     training: TrainingRecord,
     metrics: dict[str, Any],
 ) -> dict[str, Any]:
-    """How many pairs (``pairs``) of which source it drew from, how, and what came of it: the fields that :meth:`tasks.encoders.registry.Registry.register` completes."""
+    """What was learnt from, how, and what came of it; the registry adds name, version, parent and checksums.
+
+    :param pairs: how many reads or pairs of reads there were to draw from, by source.
+    :param metrics: measured on the held-out templates.
+    """
     return {
         "data": {
             "batch_id": batch_id,

@@ -66,10 +66,11 @@ def retrain(
 ) -> dict[str, Any]:
     """Retrain the batch's encoder, publish ``batches/<id>/retraining/`` and give a summary of it.
 
-    Half of the pairs are mutual nearest neighbours. The other half are the reads' own: the mates of a template
-    that has two, windows of one read else, in the proportion in which the batch has them. The candidate starts from the encoder that the batch was embedded with, is registered in any
-    case, and becomes the current version if :func:`tasks.learning.promotion.decide` finds it better and nobody
-    promoted another one meanwhile.
+    Half of the pairs are mutual nearest neighbours. The other half are the reads' own: the mates of a
+    template that has two, windows of one read else, in the proportion in which the batch has them. The
+    candidate starts from the encoder that the batch was embedded with. It is registered in any case, and
+    becomes the current version if :func:`tasks.learning.promotion.decide` finds it better and nobody promoted
+    another one meanwhile.
 
     :param steps: fewer or more than :mod:`tasks.learning.plans` says.
     :raises InvalidInput: the batch has no pinned encoder, no reads or no graph.

@@ -125,6 +125,24 @@ def test_plugins_zip_is_all_that_mwaa_needs(tmp_path: Path) -> None:
     assert set(json.loads(answer)) == {"genomics_batch", "encoder_retraining"}
 
 
+BODIES = ["landing", "plan", "graph", "cost.report", "report.page", "learning.request"]
+
+
+def test_the_bodies_that_run_on_a_worker_need_nothing_that_mwaa_lacks(tmp_path: Path) -> None:
+    """Ray, PyTorch and MPI are on clusters; numba and isal are where reads are parsed."""
+    answer = run_python(
+        "import importlib, sys\n"
+        "absent = ('ray', 'torch', 'transformers', 'mpi4py', 'numba', 'isal')\n"
+        "sys.modules.update(dict.fromkeys(absent))\n"
+        f"for body in {BODIES}:\n"
+        "    importlib.import_module(f'tasks.{body}')\n"
+        "print('all imported')",
+        path=[ROOT],
+        tmp_path=tmp_path,
+    )
+    assert answer == "all imported"
+
+
 def test_airflow_registers_the_plugin_module_only(tmp_path: Path) -> None:
     """Without plugins/.airflowignore every file below plugins/ would be executed under its bare stem."""
     answer = run_python(
