@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
-from airflow.sdk import Asset, Metadata, Param, dag, task
+from airflow.sdk import Asset, Param, dag, task
 
 from strandloop.final_errors import fail_once
 from strandloop.operators.parallel_cluster import EnsureClusterOperator, ReleaseClusterOperator
@@ -254,11 +254,12 @@ def genomics_batch() -> None:
 
     @task(outlets=[SIMILARITY_GRAPH])
     @fail_once
-    def publish_graph(data_uri: str, batch_id: str) -> Any:
+    def publish_graph(data_uri: str, batch_id: str, outlet_events: Any = None) -> dict[str, Any]:
         from tasks.graph import verify_graph
 
         summary = verify_graph(data_uri, batch_id)
-        yield Metadata(SIMILARITY_GRAPH, {"data_uri": data_uri, "batch_id": batch_id, **summary})
+        outlet_events[SIMILARITY_GRAPH].extra = {"data_uri": data_uri, "batch_id": batch_id}
+        return summary
 
     @task
     @fail_once

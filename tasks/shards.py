@@ -14,16 +14,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hpc_jobs.store import Shard, shard_bytes
+from hpc_jobs.store import NORM_TOLERANCE, Shard, shard_bytes
 from tasks.batches import Batch, BatchRequest
 from tasks.encoders.protocol import Encoder
-from tasks.errors import InvalidReads
+from tasks.errors import InvalidEncoder, InvalidReads
 from tasks.landing import LandedSample
 from tasks.object_store import ObjectStore, ObjectUri
 from tasks.reads.accounting import QualityAccounting
@@ -99,13 +99,13 @@ def parts_of(
 ) -> Iterator[Part | str]:
     """Every part of a sample in order; of those in ``skip`` only the name, without the work.
 
-    :raises InvalidReads: a file is damaged, has another number of records than was landed, or the mates of a
-        pair do not go together.
+    :raises InvalidReads: a file is missing or damaged, has another number of records than was landed, or the
+        mates of a pair do not go together.
     """
     with ExitStack() as opened:
         blocks = [
             read_blocks(
-                opened.enter_context(store.open(landing / file.key)),
+                opened.enter_context(_landed(store, landing / file.key)),
                 source=file.key,
                 quality_offset=sample.quality_offset,
             )
@@ -123,6 +123,15 @@ def parts_of(
                 f"{file.key} holds {records:,} records, but {file.records:,} were landed: it was cut, perhaps "
                 "at the end of a gzip member, or the manifest is of another file; land it again"
             )
+
+
+def _landed(store: ObjectStore, uri: ObjectUri) -> BinaryIO:
+    try:
+        return store.open(uri)
+    except FileNotFoundError:
+        raise InvalidReads(
+            f"{uri} is named in the landing manifest, but is not there; land the batch again"
+        ) from None
 
 
 def _check_mates(sample: LandedSample, mates: tuple[ReadBlock | None, ...]) -> None:
@@ -172,11 +181,15 @@ def committed(store: ObjectStore, batch: Batch) -> set[str]:
 
 
 def commit_part(store: ObjectStore, batch: Batch, part: Part, encoder: Encoder) -> Commit:
-    """Encode a part's reads, write its objects, then its commit record; gives the record that stands."""
+    """Encode a part's reads, write its objects, then its commit record; gives the record that stands.
+
+    :raises InvalidEncoder: the encoder's vectors are not of length 1.
+    """
     shard = reads = None
     if part.reads.num_rows:
         name = f"{part.name}.parquet"
         vectors = encoder.encode(part.reads)
+        _check_unit(vectors, part.name, encoder)
         body = shard_bytes(part.reads["read_id"].combine_chunks(), vectors)
         stored = _create(store, batch.results / "embeddings" / name, body)
         shard = Shard(name, part.reads.num_rows, len(stored), hashlib.sha256(stored).hexdigest())
@@ -189,6 +202,17 @@ def commit_part(store: ObjectStore, batch: Batch, part: Part, encoder: Encoder) 
     if store.put_json(record, commit.to_json(), if_absent=True):
         return commit
     return read_commit(store, batch, part.name)
+
+
+def _check_unit(vectors: np.ndarray, name: str, encoder: Encoder) -> None:
+    """The store's manifest promises vectors of length 1, or zero; NaN and infinity are neither."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    wrong = ~((lengths == 0) | (np.abs(lengths - 1) <= NORM_TOLERANCE))
+    if wrong.any():
+        raise InvalidEncoder(
+            f"{encoder.uri} gives vectors that are not of length 1: {wrong.sum():,} of the {len(vectors):,} of "
+            f"{name}, the first for its row {int(wrong.argmax())}; retrain it or name another encoder"
+        )
 
 
 def read_commit(store: ObjectStore, batch: Batch, name: str) -> Commit:

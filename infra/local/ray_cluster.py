@@ -114,6 +114,9 @@ class RayCluster(Part):
             "--log-color=false",
         ]
         settings = {
+            # Loopback is the guard here. Ray would ask for tokens as soon as ~/.ray/auth_token exists, which
+            # any ray.init() creates.
+            "RAY_AUTH_MODE": "disabled",
             # A small /dev/shm (containers have 64 MiB) makes the object store slower; no reason to stop.
             "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE": "1",
             # Else every worker warns of what a coming release will do with machines that have no GPU.

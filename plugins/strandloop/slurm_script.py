@@ -38,7 +38,12 @@ if [ "$owner" != "$SLURM_JOB_ID" ]; then
     exit @DUPLICATE@
 fi
 
-# A job that Slurm started again leaves the report of its earlier run aside.
+# Slurm may start a job again whose script has succeeded: its node failed before it could say so.
+if grep -q '"exit_code": 0,' "$exit_file" 2>/dev/null; then
+    echo "strandloop: job $SLURM_JOB_ID has succeeded before it was started again; nothing is left to do" >&2
+    exit 0
+fi
+# Another job that Slurm started again puts the report of its earlier run aside.
 [ -e "$exit_file" ] && mv -f "$exit_file" "$STRANDLOOP_JOB_DIR/exit.before-restart-$restart.json"
 
 started_at=$(date -u +%Y-%m-%dT%H:%M:%SZ)

@@ -164,10 +164,13 @@ def _conclude(
         reason += f" ({account.why})" if account.why else ""
         reason += f", signal {account.signal}" if account.signal else ""
     ended = not state.alive and state is not JobState.UNKNOWN
+    code = exit_code if exit_code is not None else account.exit_code
+    # Slurm writes 0:0 for a job that never came to an exit: cancelled, timed out, its node lost.
+    known = ended and not (state.failed and code == 0)
     return Resolution(
         state,
         reason,
-        exit_code=(exit_code if exit_code is not None else account.exit_code) if ended else None,
+        exit_code=code if known else None,
         nodes=account.nodes,
         node_count=account.node_count,
         # Of a job that waits, Slurm shows when it expects to start it.

@@ -1,8 +1,9 @@
 """``dna-transformer``: a small BERT over DNA words, in the files of Hugging Face's transformers.
 
 A read is cut into words of four bases, one after the other; a word with anything but ACGT, and a rest of fewer
-than four bases, is the unknown word. The vector is the mean over the real words. ``AutoModel`` and
-``AutoTokenizer`` load the same directory.
+than four bases, is the unknown word. Unknown words are masked like padding: where a sequencer writes N at the same
+cycles of all reads, they would make those reads alike. The vector is the mean over the words that are known.
+``AutoModel`` and ``AutoTokenizer`` load the same directory; ``input_ids > 1`` is the mask to give to the former.
 """
 
 from __future__ import annotations
@@ -92,7 +93,10 @@ class DnaTransformer(EncoderModel):
     def forward(self, prepared: torch.Tensor) -> torch.Tensor:
         """Unit vectors of word numbers."""
         prepared = prepared.to(self.device)
-        real = prepared != PAD
+        known = prepared >= FIRST_WORD
+        real = torch.where(
+            known.any(dim=1, keepdim=True), known, prepared != PAD
+        )  # all N: nothing else to take
         states = self.bert(input_ids=prepared, attention_mask=real.long()).last_hidden_state
         mean = (states * real.unsqueeze(-1)).sum(dim=1) / real.sum(dim=1, keepdim=True)
         return torch.nn.functional.normalize(mean, dim=-1)

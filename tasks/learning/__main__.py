@@ -55,7 +55,12 @@ def _on_ray(data_uri: str, batch_id: str) -> dict[str, Any]:
         runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
         **_resources(ray.nodes()),
     )
-    summary: dict[str, Any] = ray.get(task.remote(data_uri, batch_id))
+    try:
+        summary: dict[str, Any] = ray.get(task.remote(data_uri, batch_id))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, StrandloopError):
+            raise error.cause from None  # the sentence for people, without the worker's traceback
+        raise
     return summary
 
 

@@ -10,7 +10,7 @@ from tasks.learning.contrastive import TrainingPlan
 FIRST_PLANS = {
     "kmer-mlp": TrainingPlan(steps=600, pairs_per_step=512, learning_rate=1e-3, temperature=0.1, seed=1),
     "dna-transformer": TrainingPlan(
-        steps=600, pairs_per_step=256, learning_rate=5e-4, temperature=0.1, seed=1
+        steps=300, pairs_per_step=256, learning_rate=2e-3, temperature=0.1, seed=1
     ),
 }
 

@@ -19,7 +19,7 @@ def _pins(path: str) -> dict[str, set[str]]:
 
 def test_slurm_nodes_have_the_versions_of_the_project() -> None:
     project, nodes = _pins("requirements.txt"), _pins("hpc_jobs/requirements.txt")
-    assert {"numpy", "mpi4py", "pyarrow", "boto3", "igraph", "leidenalg"} <= nodes.keys()
+    assert {"numpy", "mpi4py", "pyarrow", "boto3", "igraph"} <= nodes.keys()
     assert nodes.items() <= project.items()
 
 

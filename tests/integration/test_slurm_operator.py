@@ -77,8 +77,20 @@ class Dag:
         return job_identity(self.dag_id, run_id=run_id, task_id=task_id, map_index=-1, generation=0)
 
 
-def finish(process: subprocess.Popen[str]) -> dict[str, Ended]:
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    """Return what a run has printed up to these words."""
+    assert process.stdout is not None
+    seen = ""
+    while words not in seen:
+        line = process.stdout.readline()
+        assert line, f"ended without {words!r}: {seen}"
+        seen += line
+    return seen
+
+
+def finish(process: subprocess.Popen[str], seen: str = "") -> dict[str, Ended]:
     output, _ = process.communicate(timeout=400)
+    output = seen + output
     assert process.returncode == 0, output
     parts = re.split(r"\[DAG TEST\] starting task_id=(\w+)", output)
     logs = dict(zip(parts[1::2], parts[2::2], strict=True))
@@ -248,10 +260,10 @@ def test_a_worker_that_died_finds_its_job_again(dag: Dag, hook: SlurmHook, share
     first.kill()
     first.communicate()
     second = dag.start(job=job)
-    marked = until(lambda: list(dag.job_root.glob(f"{dag.name_of('job')}/1/*")))
-    assert marked and len(jobs(hook, dag.name_of("job"))) == 1
+    seen = read_until(second, "attaching to job")
+    assert len(jobs(hook, dag.name_of("job"))) == 1
     go.touch()
-    task = finish(second)["job"]
+    task = finish(second, seen)["job"]
     assert task.state == "success" and "finished" in task.log, task.log
     assert count.read_text() == "x\n"
 

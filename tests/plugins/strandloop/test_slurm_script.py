@@ -148,3 +148,10 @@ def test_a_job_that_slurm_starts_again_puts_the_earlier_report_aside(node: Node)
     assert node.run("echo again", restarts=1) == 0
     assert (node.report["exit_code"], node.report["restart_count"]) == (0, 1)
     assert json.loads((node.job_dir / "exit.before-restart-1.json").read_text())["exit_code"] == 1
+
+
+def test_a_job_that_has_succeeded_is_not_run_again(node: Node) -> None:
+    node.run("echo once")
+    report = node.report
+    assert node.run("echo once", restarts=1) == 0
+    assert node.log.read_text().count("once") == 1 and node.report == report

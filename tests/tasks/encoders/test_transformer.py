@@ -27,7 +27,7 @@ def model() -> DnaTransformer:
 
 
 def test_padding_does_not_change_a_vector(model: DnaTransformer) -> None:
-    reads = random_reads(150, 3, 47, 600, 8, 1)
+    reads = [*random_reads(150, 3, 47, 600, 8, 1), "N" * 60]
     with torch.inference_mode():
         padded = model(model.prepare(sequences(reads))).numpy()
     alone = np.concatenate([model.encode_sequences(sequences([read])) for read in reads])
@@ -45,17 +45,22 @@ def test_vectors_come_in_the_order_of_the_reads(
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
 
 
+def test_unknown_bases_do_not_reach_a_vector(model: DnaTransformer) -> None:
+    read = random_reads(48)[0]
+    with_n, longer = model.encode_sequences(sequences([read + "ANNT", read + "NNNNNNNN"]))
+    np.testing.assert_allclose(with_n, model.encode_sequences(sequences([read]))[0], atol=1e-5)
+    np.testing.assert_allclose(with_n, longer, atol=1e-5)
+
+
 def test_hugging_face_loads_the_same_encoder(model: DnaTransformer, tmp_path: Path) -> None:
     model.save(tmp_path)
     tokenizer, bert = AutoTokenizer.from_pretrained(tmp_path), AutoModel.from_pretrained(tmp_path)
     reads = ["ACGTACGTNNACGTAC", "TTGACCA", "ACGT"]
-    words = tokenizer(reads, padding=True, return_tensors="pt")
-    assert words["input_ids"].tolist() == model.prepare(sequences(reads)).tolist()
-    states = bert.eval()(
-        input_ids=words["input_ids"], attention_mask=words["attention_mask"]
-    ).last_hidden_state
-    real = words["attention_mask"].unsqueeze(-1)
-    mean = torch.nn.functional.normalize((states * real).sum(1) / real.sum(1), dim=-1)
+    words = tokenizer(reads, padding=True, return_tensors="pt")["input_ids"]
+    assert words.tolist() == model.prepare(sequences(reads)).tolist()
+    known = (words > 1).unsqueeze(-1)
+    states = bert.eval()(input_ids=words, attention_mask=known[..., 0].long()).last_hidden_state
+    mean = torch.nn.functional.normalize((states * known).sum(1) / known.sum(1), dim=-1)
     loaded = DnaTransformer.load(tmp_path)
     np.testing.assert_allclose(mean.detach().numpy(), loaded.encode_sequences(sequences(reads)), atol=1e-5)
 

@@ -80,10 +80,9 @@ def test_a_mixture_draws_its_shares() -> None:
 
 
 def test_a_share_of_nothing_is_left_out() -> None:
-    left, _ = Mixture([ReadWindows(random_reads()), ReadWindows(random_reads(90))], [0, 1]).draw(
-        np.random.default_rng(1), 4
-    )
-    assert len(left) == 4
+    nothing, reads = ReadWindows(random_reads(20)), ReadWindows(random_reads(200))
+    left, _ = Mixture([nothing, reads], [0, 1]).draw(np.random.default_rng(1), 4)
+    assert len(left) == 4 and left.lengths.min() >= MIN_WINDOW
 
 
 def test_mates_are_the_reads_of_one_template() -> None:
