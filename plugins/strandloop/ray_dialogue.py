@@ -52,7 +52,8 @@ class Answer:
 
     def __str__(self) -> str:
         said = self.text.strip()[:500]
-        return said if self.status is None else f"HTTP {self.status}: {said}"
+        hint = "; check the token or the login of the connection" if self.status in (401, 403) else ""
+        return said if self.status is None else f"HTTP {self.status}: {said}{hint}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def submit(body: dict[str, Any], *, patience: float) -> Dialogue[RayJob]:
     for pause in _pauses(patience):
         answer = yield Ask("POST", "/api/jobs/", json=body)
         if _refuses(answer):
-            raise SubmitRefused(f"Ray refused job {submission_id}: {_last_line(answer)}")
+            raise SubmitRefused(f"Ray refused job {submission_id}: {_reason(answer)}")
         job = yield from find(submission_id, patience=patience)
         if job is not None:
             return job
@@ -299,7 +300,7 @@ def _refuses(answer: Answer) -> bool:
     return client_error or "status code 400" in answer.text
 
 
-def _last_line(answer: Answer) -> str:
-    # The text is a Python traceback; its last line is the reason.
+def _reason(answer: Answer) -> str:
+    # The text may be a Python traceback; its last line is the reason.
     lines = [line for line in answer.text.splitlines() if line.strip(" .")]
-    return f"HTTP {answer.status}: {lines[-1].strip() if lines else 'no reason given'}"
+    return str(Answer(answer.status, lines[-1] if lines else "no reason given"))

@@ -74,12 +74,21 @@ SLURM_STATES: dict[str, JobState] = {
 }
 
 
+#: Reasons for which a waiting job stays in the queue until somebody changes it. ``sbatch --hold``, which
+#: the twin check needs, accepts jobs that no node can hold; without it sbatch refuses them.
+NEVER_STARTS = {
+    "BadConstraints": "no node of the partition can satisfy what it asks for",
+    "DependencyNeverSatisfied": "the job that it depends on did not end as it should",
+}
+
+
 @dataclass(frozen=True)
 class Resolution:
     """The state that the evidence supports, why, and what is known of the run. Times are ISO 8601 UTC.
 
     :param nodes: names as Slurm writes them, for example ``n[1-2]``.
     :param restarts: how often Slurm has started the job again.
+    :param stuck: why Slurm will never start this waiting job; empty if it may.
     """
 
     state: JobState
@@ -90,6 +99,7 @@ class Resolution:
     started_at: str | None = None
     ended_at: str | None = None
     restarts: int = 0
+    stuck: str = ""
 
     def to_verdict(self, job_id: str) -> str:
         """Write the conclusion down for later looks, when the scheduler has forgotten the job."""
@@ -177,6 +187,7 @@ def _conclude(
         started_at=account.started_at if state not in (JobState.PENDING, JobState.REQUEUED) else None,
         ended_at=account.ended_at if ended else None,
         restarts=account.restarts or 0,
+        stuck=NEVER_STARTS.get(account.why, "") if state is JobState.PENDING else "",
     )
 
 

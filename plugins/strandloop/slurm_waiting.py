@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from strandloop.errors import ConnectionBroken, InvalidJob, JobFailed, JobTimeout, StateUnknown
+from strandloop.errors import ConnectionBroken, InvalidJob, JobFailed, JobTimeout, StateUnknown, SubmitRefused
 from strandloop.hooks.slurm import AsyncSlurmHook, Completed
 from strandloop.job_record import JobRecord
 from strandloop.slurm_answers import parse_queued
@@ -66,6 +66,7 @@ def settle(run: Run, outcome: Outcome, *, cancel_patience: float = 60.0) -> dict
     """Return the record of a job that succeeded; cancel a job that passed a limit; else raise.
 
     :raises JobFailed: if the job was seen to fail; as :class:`JobTimeout` if a limit of the task passed.
+    :raises SubmitRefused: if Slurm took the job and will never start it; it is cancelled.
     :raises StateUnknown: if nobody could tell.
     :raises InvalidJob: if the connection cannot work.
     """
@@ -80,6 +81,8 @@ def settle(run: Run, outcome: Outcome, *, cancel_patience: float = 60.0) -> dict
         watch = SlurmWatch(WatchPlan(outcome.record, reader="settle"), log=log.info)
         outcome = _closed(outcome, run(watch.closing(outcome)))
         told = "it was cancelled" if gone else "it was told to stop and is still in the queue"
+        if outcome.limit == "never":
+            raise SubmitRefused(f"{job}: {outcome.reason}; {told}")
         raise JobTimeout(
             job, reason=f"{outcome.reason}; {told}", nodes=outcome.nodes, last_lines=outcome.last_lines
         )

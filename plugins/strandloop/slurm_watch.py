@@ -56,7 +56,8 @@ class WatchPlan:
 class Outcome:
     """How the wait ended.
 
-    :param limit: the limit of the task that passed, ``queue`` or ``run``; the job still lives then.
+    :param limit: the limit of the task that passed, ``queue`` or ``run``, or ``never`` for a job that Slurm
+        will not start; the job still lives then.
     :param invalid: why the connection cannot work at all; the job was not seen then.
     """
 
@@ -143,6 +144,9 @@ class SlurmWatch:
             return self._unknown(resolution.reason, now=now)
         self._unknown_since, self._unknown_looks = None, 0
         self._tell(resolution)
+        if resolution.stuck:
+            reason = f"Slurm took it and will never start it, for {resolution.stuck} ({resolution.reason})"
+            return replace(self._outcome(resolution), reason=reason, limit="never")
         if resolution.state.alive:
             return self._past_a_limit(resolution, now=now)
         if self._more:
@@ -157,8 +161,9 @@ class SlurmWatch:
 
     def closing(self, outcome: Outcome) -> Command:
         """Return what to run once a job has failed: it keeps the verdict and prints the log's end."""
+        limits = {"queue": JobState.TIMEOUT, "run": JobState.TIMEOUT, "never": JobState.FAILED}
         verdict = Resolution(
-            JobState.TIMEOUT if outcome.limit else JobState(outcome.state),
+            limits[outcome.limit] if outcome.limit else JobState(outcome.state),
             outcome.reason,
             exit_code=outcome.exit_code,
             nodes=outcome.nodes,

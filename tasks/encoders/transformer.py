@@ -59,7 +59,10 @@ class DnaTransformer(EncoderModel):
         config.dna_word_bases = WORD_BASES
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return cls(BertModel(config, add_pooling_layer=False)).to(best_device()).eval()
+            bert = BertModel(config, add_pooling_layer=False)
+        # Where in the read a word stands says nothing of its genome: training has to find a use for it first.
+        torch.nn.init.zeros_(bert.embeddings.position_embeddings.weight)
+        return cls(bert).to(best_device()).eval()
 
     @classmethod
     def load(cls, directory: Path) -> Self:

@@ -1,4 +1,4 @@
-"""How long and how fast each architecture is trained: measured, see the comments."""
+"""How long and how fast each architecture is trained."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from tasks.encoders.model import EncoderModel
 from tasks.learning.contrastive import TrainingPlan
 
 FIRST_PLANS = {
+    # 17 s on two cores for 54,000 reads of 79 and 150 bp; more steps (800, a wider layer) told species apart worse.
     "kmer-mlp": TrainingPlan(steps=600, pairs_per_step=512, learning_rate=1e-3, temperature=0.1, seed=1),
+    # 140 s of CPU time, and far from learnt out: on a CPU it shows the way, on a GPU give it more steps.
     "dna-transformer": TrainingPlan(
         steps=300, pairs_per_step=256, learning_rate=2e-3, temperature=0.1, seed=1
     ),

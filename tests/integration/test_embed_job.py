@@ -193,6 +193,7 @@ def test_reading_and_encoding_are_two_stages(cluster: None, store: ObjectStore, 
     DataContext.get_current().target_max_block_size = target
     operators = [line for line in done.stats().splitlines() if line.startswith("Operator ")]
     assert [operator.split()[2].rstrip(":") for operator in operators] == [
+        "FromItems",
         "MapBatches(ReadParts)",
         "MapBatches(EncodeAndCommit)",
     ]

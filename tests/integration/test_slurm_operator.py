@@ -58,7 +58,7 @@ class Dag:
     def start(
         self, sensors: dict[str, Any] | None = None, **operators: dict[str, Any]
     ) -> subprocess.Popen[str]:
-        defaults = {"poll_interval_seconds": 0.5, "job_root": str(self.job_root), "mem": "50"}
+        defaults = {"poll_interval_seconds": 0.5, "job_root": str(self.job_root)}
         tasks = {name: {**defaults, **kwargs} for name, kwargs in operators.items()}
         case = {"dag_id": self.dag_id, "operators": tasks, "sensors": sensors or {}, "cluster": bool(sensors)}
         return subprocess.Popen(
@@ -157,6 +157,7 @@ def ended(environment: Mapping[str, str], shared: Path) -> dict[str, Ended]:
         "nodes": "{{ 1 + 1 }}",
     }
     operators["bad_partition"] = {"body": "true", "partition": "nowhere"}
+    operators["too_big"] = {"body": "true", "mem": "4000G"}
     operators["good"] = {"body": "sleep 1; echo done", "wait_for_completion": False}
     operators["bad"] = {"body": "echo broken; exit 4", "wait_for_completion": False}
     sensors = {
@@ -212,6 +213,11 @@ def test_resources_arguments_and_environment_are_templated(ended: dict[str, Ende
 def test_a_refused_submission_says_what_sbatch_said(ended: dict[str, Ended]) -> None:
     assert ended["bad_partition"].state == "failed"
     assert "invalid partition" in ended["bad_partition"].log.lower()
+
+
+def test_a_job_that_no_node_can_hold_is_not_left_in_the_queue(ended: dict[str, Ended]) -> None:
+    task = ended["too_big"]
+    assert task.state == "failed" and "SubmitRefused" in task.log, task.log
 
 
 def test_an_existing_cluster_is_used_and_left(ended: dict[str, Ended]) -> None:
@@ -282,9 +288,7 @@ def test_a_deferred_task_that_is_ended_cancels_its_job(
     hook: SlurmHook, shared: Path, cancel_on_kill: bool
 ) -> None:
     name = str(uuid.uuid4())
-    submission = Submission(
-        identity=name, job_root=str(shared / "jobs"), script="sleep 600", options=("--mem=50",)
-    )
+    submission = Submission(identity=name, job_root=str(shared / "jobs"), script="sleep 600")
     record = Submitter(hook.run, print).ensure(submission)
     trigger = SlurmJobTrigger("slurm", cancel_on_kill=cancel_on_kill, record=record.to_xcom(), reader="r")
     asyncio.run(trigger.on_kill())
@@ -294,7 +298,7 @@ def test_a_deferred_task_that_is_ended_cancels_its_job(
 
 def test_two_workers_at_once_end_with_one_job(hook: SlurmHook, shared: Path) -> None:
     count, name = shared / "twins", str(uuid.uuid4())
-    body = f"#!/bin/bash\n#SBATCH --mem=50\necho x >> {count}; sleep 1"
+    body = f"#!/bin/bash\necho x >> {count}; sleep 1"
     submission = Submission(identity=name, job_root=str(shared / "jobs"), script=body)
 
     def worker(_: int) -> dict[str, Any]:

@@ -207,6 +207,21 @@ def test_what_an_interrupted_run_wrote_stays(
     assert commit.shard and commit.shard.bytes == len(stands)
 
 
+def test_the_record_that_stands_is_the_one_that_counts(
+    land: Land,
+    fastq: Fastq,
+    read_parts: Callable[..., list[Part]],
+    store: ObjectStore,
+    batch: Batch,
+    encoder: KmerMlp,
+) -> None:
+    [part] = read_parts(land({"a": [fastq(3)]}))
+    stands = commit_part(store, batch, part, encoder)
+    [other] = read_parts(land({"a": [fastq(4)]}))
+    assert commit_part(store, batch, other, encoder).to_json() == stands.to_json()
+    assert read_commit(store, batch, "a-00000").to_json() == stands.to_json()
+
+
 def test_two_runs_at_once_commit_once(
     land: Land,
     fastq: Fastq,

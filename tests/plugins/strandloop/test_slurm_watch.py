@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from strandloop.errors import JobFailed, JobTimeout, StateUnknown
+from strandloop.errors import JobFailed, JobTimeout, StateUnknown, SubmitRefused
 from strandloop.hooks.slurm import Completed
 from strandloop.job_record import JobRecord, iso_utc
 from strandloop.slurm_commands import Command
@@ -103,6 +103,13 @@ def test_limits_count_from_what_slurm_and_the_record_say() -> None:
     assert run.observe(answer("RUNNING", start="1970-01-01T00:17:45"), now=1094) is None
     outcome = run.observe(answer("RUNNING", start="1970-01-01T00:17:45"), now=1095)
     assert outcome is not None and outcome.limit == "run"
+
+
+def test_a_job_that_slurm_will_never_start_is_not_waited_for() -> None:
+    outcome = watch([]).observe(answer("PENDING", reason="BadConstraints"), now=1001)
+    assert outcome is not None and outcome.limit == "never"
+    with pytest.raises(SubmitRefused, match=r"no node of the partition can satisfy.*it was cancelled"):
+        settle(nothing, outcome)
 
 
 def outcome_of(state: str, **fields: object) -> Outcome:
