@@ -60,6 +60,7 @@ def encoder_retraining() -> None:
         task_id="retrain",
         packages=["tasks", "hpc_jobs"],
         ray_conn_id="{{ params.ray_conn_id }}",
+        no_retry_exit_codes=[65],  # the batch is at fault
         deferrable=True,
         max_active_tis_per_dag=1,
     ).expand(entrypoint=training_jobs())

@@ -202,6 +202,7 @@ def genomics_batch() -> None:
         entrypoint=["python", "-m", "tasks.embed", *JOB_ARGS],
         packages=["tasks", "hpc_jobs"],
         ray_conn_id="{{ params.ray_conn_id }}",
+        no_retry_exit_codes=[65],  # the reads are at fault
         deferrable=True,
     )
     ensure_cluster = EnsureClusterOperator(

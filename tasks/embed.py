@@ -245,7 +245,7 @@ def _answer(task: ray.ObjectRef) -> Any:
 
 
 def main() -> int:
-    """Command line; the exit status is 1 where the batch cannot be embedded, with one message that says why."""
+    """Command line; one message and an exit status of its kind where the batch cannot be embedded."""
     parser = argparse.ArgumentParser(
         prog="python -m tasks.embed", description="Embed a batch's reads on Ray."
     )
@@ -257,7 +257,7 @@ def main() -> int:
         summary = embed(arguments.data_uri, arguments.batch_id)
     except StrandloopError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_status
     if summary["status"] == "unchanged":
         print(f"batch {arguments.batch_id} is embedded already: unchanged")
     print(json.dumps({**summary, "seconds": round(time.monotonic() - started, 1)}))

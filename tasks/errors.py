@@ -18,6 +18,11 @@ class StrandloopError(Exception):
 
     retryable = True
 
+    @property
+    def exit_status(self) -> int:
+        """What a command exits with: 65 (EX_DATAERR of sysexits.h) where a retry cannot help, else 1."""
+        return 1 if self.retryable else 65
+
 
 class InvalidInput(StrandloopError):
     """The request or its data is wrong; running it again gives the same answer."""

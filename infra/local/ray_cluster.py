@@ -51,8 +51,6 @@ class RayCluster(Part):
                 self.problem,
                 f"--address=127.0.0.1:{self.ports['ray']}",
                 f"--dashboard-agent-listen-port={self.ports['ray-worker-agent']}",
-                # The head's monitor already follows the log directory that both nodes share.
-                "--include-log-monitor=false",
                 # The machine's GPUs, if any, are offered once, by the head.
                 "--num-gpus=0",
             )
@@ -76,12 +74,13 @@ class RayCluster(Part):
 
     def tidy(self) -> None:
         """Keep the logs of the last session below the state directory, and clear the socket directory."""
-        last = self._sessions / "session_latest" / "logs"
-        if last.exists():
-            kept = self.layout.logs / "ray-last-session"
-            shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(last.resolve(), kept, symlinks=True)
-        shutil.rmtree(self._sessions, ignore_errors=True)
+        for node in self.port_of:
+            last = self._sessions(node) / "session_latest" / "logs"
+            if last.exists():
+                kept = self.layout.logs / f"{node}-last-session"
+                shutil.rmtree(kept, ignore_errors=True)
+                shutil.copytree(last.resolve(), kept, symlinks=True)
+            shutil.rmtree(self._sessions(node), ignore_errors=True)
 
     @property
     def url(self) -> str:
@@ -104,7 +103,9 @@ class RayCluster(Part):
             "--block",
             "--disable-usage-stats",
             "--node-ip-address=127.0.0.1",
-            f"--temp-dir={self._sessions}",
+            # One for each node, as on two machines: a node that unpacks a job's code replaces what is there,
+            # also below the feet of a process of the other node that works in it.
+            f"--temp-dir={self._sessions(name)}",
             f"--num-cpus={_logical_cpus()}",
             f"--object-store-memory={OBJECT_STORE_BYTES}",
             # Zero: any free port, instead of a range that other programs may use.
@@ -121,6 +122,8 @@ class RayCluster(Part):
             "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE": "1",
             # Else every worker warns of what a coming release will do with machines that have no GPU.
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            # A thread that waits for another must not spin: with more threads than cores training is 4 x slower.
+            "OMP_WAIT_POLICY": "PASSIVE",
         }
         env = service_environment(self.layout, self.ports) | settings
         for attempts_left in reversed(range(START_ATTEMPTS)):
@@ -134,9 +137,8 @@ class RayCluster(Part):
                 print(f"{self.name:<7} {name} gave up while it started; once more", flush=True)
                 self.processes.end(name)
 
-    @property
-    def _sessions(self) -> Path:
-        return self.layout.runtime / "ray"
+    def _sessions(self, node: str) -> Path:
+        return self.layout.runtime / ("ray" if node == "ray-head" else "ray2")
 
 
 def _logical_cpus() -> int:

@@ -20,7 +20,7 @@ MAX_CPUS = 2  # what the plans were measured on: half a minute to two
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Retrain, and print the summary as one line of JSON; 1 and a sentence where that cannot be done."""
+    """Retrain, and print the summary as one line of JSON; one sentence and an exit status of its kind where not."""
     parser = argparse.ArgumentParser(prog="python -m tasks.learning", description=__doc__)
     parser.add_argument("--data-uri", required=True, help="root of all data, s3://bucket[/prefix]")
     parser.add_argument("--batch-id", required=True)
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         summary = (_on_ray if in_ray_job else _here)(chosen.data_uri, chosen.batch_id)
     except StrandloopError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_status
     if summary["status"] == "unchanged":
         print("unchanged: this batch was already learnt from")
     print(json.dumps(summary, sort_keys=True))

@@ -95,7 +95,7 @@ def lay_out(vectors: np.ndarray) -> np.ndarray:
     by bit. Fewer than eight vectors, or vectors that are all equal, are shown by their first components.
     """
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     start = _principal_components(vectors)
     spread = float(start[:, 0].std())

@@ -210,7 +210,7 @@ def test_damage_is_one_clear_message(
     [key] = [info.uri for info in store.list(batch.landing) if info.uri.name == damaged.name]
     store.put_bytes(key, store.get_bytes(key)[:-1_000])
     monkeypatch.setattr(sys, "argv", ["embed", "--data-uri", batch.data_uri, "--batch-id", batch.batch_id])
-    assert main() == 1
+    assert main() == 65
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert "old.fq.gz: the gzip data is cut off; the last good record before it is number" in line
     assert store.head(batch.results / "embeddings" / "manifest.json") is None

@@ -112,7 +112,7 @@ def run_main(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_a_batch_that_nobody_asked_for(
     batch: Batch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_main(batch, monkeypatch) == 1
+    assert run_main(batch, monkeypatch) == 65
     assert capsys.readouterr().err.startswith(
         "error: batch '2026-11-20' was not requested: there is no s3://"
     )

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowFailException
 
 from strandloop.code_archive import archive_packages
-from strandloop.errors import InvalidJob, StateUnknown
+from strandloop.errors import InvalidJob, JobFailed, StateUnknown
 from strandloop.hooks.ray_jobs import RayJobHook
 from strandloop.job_identity import earlier_identities_of, identity_of
 from strandloop.links.ray_jobs import RayJobLink
@@ -50,6 +51,7 @@ class RayJobOperator(BaseOperator):
     :param unreachable_timeout_seconds: seconds without an answer from Ray until the task fails.
     :param cancel_on_kill: stop the job when a person ends or clears the task. Airflow 3.2 does not tell a
         deferred task that it was ended: there only clearing it does.
+    :param no_retry_exit_codes: exit codes by which the driver says that a retry cannot help.
     """
 
     template_fields: Sequence[str] = ("entrypoint", "runtime_env", "metadata", "ray_conn_id")
@@ -75,6 +77,7 @@ class RayJobOperator(BaseOperator):
         run_timeout_seconds: float | None = None,
         unreachable_timeout_seconds: float = 300.0,
         cancel_on_kill: bool = True,
+        no_retry_exit_codes: Sequence[int] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -93,6 +96,7 @@ class RayJobOperator(BaseOperator):
         self.run_timeout_seconds = run_timeout_seconds
         self.unreachable_timeout_seconds = unreachable_timeout_seconds
         self.cancel_on_kill = cancel_on_kill
+        self.no_retry_exit_codes = tuple(no_retry_exit_codes)
         self._hook: RayJobHook | None = None
         self._submission_id: str | None = None
         self._killed = False
@@ -124,11 +128,19 @@ class RayJobOperator(BaseOperator):
                 deadline=deadline,
             )
         )
-        return outcome.record().to_xcom()
+        return self._result(outcome)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Turn what the trigger saw into the job record, or into the failure of this task."""
-        return Outcome.from_event(event).record().to_xcom()
+        return self._result(Outcome.from_event(event))
+
+    def _result(self, outcome: Outcome) -> dict[str, Any]:
+        try:
+            return outcome.record().to_xcom()
+        except JobFailed as error:
+            if error.exit_code in self.no_retry_exit_codes:
+                raise AirflowFailException(str(error)) from error
+            raise
 
     def on_kill(self) -> None:
         """Stop the job and wait until it is gone. Runs in a signal handler, in the middle of `execute`."""

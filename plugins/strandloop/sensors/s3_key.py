@@ -33,7 +33,7 @@ class S3KeyDeadlineSensor(S3KeySensor):
         if not self.poke(context):
             self.defer(
                 trigger=S3KeyDeadlineTrigger(
-                    bucket_key=self.bucket_key,
+                    bucket_key=str(self.bucket_key),
                     aws_conn_id=self.aws_conn_id,
                     poke_interval=self.poke_interval,
                     deadline_epoch_seconds=time.time() + self.timeout,

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from strandloop.errors import InvalidJob, JobFailed, JobLost, SubmitRefused
 from strandloop.job_identity import job_identity
 from strandloop.operators.ray_jobs import RayJobOperator
 from strandloop.ray_dialogue import Answer
-from strandloop.ray_job import Outcome
+from strandloop.ray_job import Outcome, RayJob
 from strandloop.triggers.ray_jobs import RayJobTrigger
 
 IDENTITY = job_identity("daily", run_id="run-1", task_id="embed", map_index=-1, generation=0)
@@ -140,6 +140,17 @@ def test_a_job_that_ended_badly_is_red_and_a_retry_submits_the_next_attempt(
         run(operator())
     assert not served_head.submissions
     assert run(operator(), try_number=2)["attempt"] == 2
+
+
+def test_an_exit_code_by_which_the_job_says_that_a_retry_cannot_help_ends_the_task() -> None:
+    job = RayJob(f"{IDENTITY}-1", "FAILED", exit_code=65)
+    event = Outcome(
+        "ended", job.submission_id, job=job, last_lines=("error: cut.fq.gz is truncated",)
+    ).to_event()
+    with pytest.raises(AirflowFailException, match=r"cut\.fq\.gz is truncated"):
+        operator(no_retry_exit_codes=[65]).execute_complete({}, event)
+    with pytest.raises(JobFailed):
+        operator(no_retry_exit_codes=[64]).execute_complete({}, event)
 
 
 def test_a_cleared_task_gets_a_job_of_its_own(served_head: Any) -> None:
