@@ -144,6 +144,7 @@ ON_SLURM = {
     "ssh_conn_id": "{{ ti.xcom_pull('ensure_cluster')['ssh_conn_id'] }}",
     "job_root": f"{HOME}/jobs",
     "environment": {"STRANDLOOP_HOME": HOME},
+    "poll_interval_seconds": 5,
 }
 
 
@@ -239,7 +240,13 @@ def genomics_batch() -> None:
         wait_for_completion=False,
         **ON_SLURM,
     )
-    wait_similarity = SlurmJobSensor(task_id="wait_similarity", job=submit_similarity.output, deferrable=True)
+    wait_similarity = SlurmJobSensor(
+        task_id="wait_similarity",
+        job=submit_similarity.output,
+        ssh_conn_id=ON_SLURM["ssh_conn_id"],
+        poke_interval=5,
+        deferrable=True,
+    )
     collect_graph = SlurmJobOperator(
         task_id="collect_graph",
         script=RUN_MODULE,

@@ -143,7 +143,7 @@ def test_a_job_that_ended_badly_is_red_and_a_retry_submits_the_next_attempt(
 
 
 def test_an_exit_code_by_which_the_job_says_that_a_retry_cannot_help_ends_the_task() -> None:
-    job = RayJob(f"{IDENTITY}-1", "FAILED", exit_code=65)
+    job = RayJob(f"{IDENTITY}-1", "FAILED", submitted_ms=1, ended_ms=2, exit_code=65)
     event = Outcome(
         "ended", job.submission_id, job=job, last_lines=("error: cut.fq.gz is truncated",)
     ).to_event()
