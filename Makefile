@@ -14,10 +14,10 @@ COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11
 # What a command needs to find the running stack.
 WITH_STACK = environment="$$($(STACK) environment)" && eval "$$environment" &&
 
-.PHONY: help setup up down status run airflow land test unit integration check lock
+.PHONY: help setup up down status run airflow land test unit integration bench-run check lock
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup: ## install what is missing: system packages, environments, sample reads
 	@$(PYTHON) -m infra.setup
@@ -49,6 +49,9 @@ unit: setup ## the tests that need no services
 
 integration: setup ## the tests that need services
 	@$(VENV)/python -m pytest -m integration
+
+bench-run: ## time `make run` step by step; on a fresh clone this measures the installation too
+	@python3 tests/benchmarks/bench_daily_run.py
 
 check: setup ## linters, formatting, types, and which package may import which
 	@$(VENV)/ruff check

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+from pathlib import Path
 
 from infra.local.layout import Layout, StackError, current_user
 from infra.local.part import REGION, aws_environment
@@ -51,8 +53,18 @@ def stack_environment(*, ray: RayCluster, ssh: SshServer, slurm: SlurmCluster) -
         "SLURM_CONF": str(slurm.config),
         "STRANDLOOP_DATA_URI": f"s3://{BUCKET}",
         "STRANDLOOP_SHARED_DIR": str(layout.shared),
+        "STRANDLOOP_CODE_VERSION": code_version(layout.project),
         "PYTHONPATH": str(layout.project),
     }
+
+
+def code_version(project: Path) -> str:
+    """The checkout's commit, marked where files differ from it; what reports name as their code version."""
+    command = ["git", "-C", str(project), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown: not a git checkout"
 
 
 def write_environment(layout: Layout, values: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FIRST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-LEFT_OUT = {".pyc", ".so"}
+LEFT_OUT = {".pyc", ".so", ".png"}
 
 
 def build(target: Path) -> list[str]:

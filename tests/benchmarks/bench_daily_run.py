@@ -39,7 +39,7 @@ def main() -> None:
     target = parser.parse_args().json
     seconds = {"setup": seconds_of("setup"), "up": seconds_of("up")}
     whole = seconds_of("run")
-    steps = json.loads((ROOT / ".local" / "logs" / "seconds.json").read_text())
+    steps = json.loads((ROOT / ".local" / "logs" / "run" / "seconds.json").read_text())
     seconds |= steps
     seconds["setup and up again, summary"] = round(whole - sum(steps.values()), 1)
     freeze = subprocess.run(
