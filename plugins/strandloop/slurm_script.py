@@ -46,7 +46,7 @@ fi
 # Another job that Slurm started again puts the report of its earlier run aside.
 [ -e "$exit_file" ] && mv -f "$exit_file" "$STRANDLOOP_JOB_DIR/exit.before-restart-$restart.json"
 
-started_at=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+started_at=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)
 bash "$STRANDLOOP_JOB_DIR/script.sbatch" "${script_args[@]}" &
 child=$!
 
@@ -74,7 +74,7 @@ signal=null
 if {
     printf '{"job_id": "%s", "exit_code": %d, "signal": %s, ' "$SLURM_JOB_ID" "$status" "$signal"
     printf '"told": "%s", "started_at": "%s", ' "$told" "$started_at"
-    printf '"ended_at": "%s", "hosts": "%s", ' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$SLURM_JOB_NODELIST"
+    printf '"ended_at": "%s", "hosts": "%s", ' "$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)" "$SLURM_JOB_NODELIST"
     printf '"nodes": %d, "restart_count": %d}\n' "${SLURM_JOB_NUM_NODES:-1}" "$restart"
 } > "$report"; then
     sync "$report" && mv -f "$report" "$exit_file" && sync "$STRANDLOOP_JOB_DIR"
