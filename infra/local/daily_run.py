@@ -88,8 +88,11 @@ def _step(name: str, command: list[str], *, environment: Mapping[str, str], log:
 
 def airflow(environment: Mapping[str, str]) -> int:
     """Run ``airflow standalone`` on the stack until interrupted; URL, user and password are printed."""
-    command = [str(Path(sys.executable).with_name("airflow")), "standalone"]
-    process = subprocess.Popen(command, env={**os.environ, **environment})
+    programs = Path(sys.executable).parent
+    # standalone starts its components by the name `airflow`, from PATH.
+    path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    command = [str(programs / "airflow"), "standalone"]
+    process = subprocess.Popen(command, env={**os.environ, **environment, "PATH": path})
     try:
         url = f"http://127.0.0.1:{environment['AIRFLOW__API__PORT']}"
         _await_answer(f"{url}/api/v2/version", process)

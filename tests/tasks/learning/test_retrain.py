@@ -113,7 +113,7 @@ def test_the_command_reports_and_repeats(
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     arguments = ["--data-uri", batch.data_uri, "--batch-id", batch.batch_id]
-    assert command.main(arguments) == 1
+    assert command.main(arguments) == 65
     assert "error: batch '2026-11-20' has no encoder.json" in capsys.readouterr().err
 
     reads = reads_of(40)
