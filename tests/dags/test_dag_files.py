@@ -96,6 +96,19 @@ def test_the_dags_load_without_errors_and_survive_serialisation(tmp_path: Path) 
     assert set(dags["encoder_retraining"]) == {"training_jobs", "retrain"}
 
 
+def test_a_daily_run_that_waits_for_its_landing_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    answer = run_python(
+        "import json, runpy\n"
+        f"dag = runpy.run_path({str(ROOT / 'dags' / 'genomics_batch.py')!r})['genomics_batch']()\n"
+        "print(json.dumps([dag.max_active_runs, dag.catchup, dag.schedule]))",
+        path=[ROOT, ROOT / "plugins"],
+        tmp_path=tmp_path,
+    )
+    runs, catchup, schedule = json.loads(answer)
+    assert runs > 1
+    assert (catchup, schedule) == (False, "@daily")
+
+
 def test_plugins_zip_is_all_that_mwaa_needs(tmp_path: Path) -> None:
     """Parity: in a bare folder, with only the archive on the path, every DAG loads, every trigger imports."""
     from infra.mwaa.plugins_zip import build
