@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ SAMPLE_BATCH = "sample"
 TASK_STARTS = re.compile(r"\[DAG TEST\] starting task_id=(\w+)")
 TAIL_LINES = 40
 AIRFLOW_START_SECONDS = 300
+AIRFLOW_END_SECONDS = 10
 
 
 def run(environment: Mapping[str, str], *, samples: Path, logs: Path, report: Path) -> int:
@@ -92,7 +95,10 @@ def airflow(environment: Mapping[str, str]) -> int:
     # standalone starts its components by the name `airflow`, from PATH.
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     command = [str(programs / "airflow"), "standalone"]
-    process = subprocess.Popen(command, env={**os.environ, **environment, "PATH": path})
+    # A session of its own: an interrupt comes to us alone, and all of Airflow is ended together.
+    process = subprocess.Popen(
+        command, env={**os.environ, **environment, "PATH": path}, start_new_session=True
+    )
     try:
         url = f"http://127.0.0.1:{environment['AIRFLOW__API__PORT']}"
         _await_answer(f"{url}/api/v2/version", process)
@@ -101,11 +107,19 @@ def airflow(environment: Mapping[str, str]) -> int:
             print(f"\nAirflow is at {url}   user: {user}   password: {password}\n", flush=True)
         return process.wait()
     except KeyboardInterrupt:
-        return process.wait()  # the interrupt reached Airflow too: it ends its own processes
+        return 0
     finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process's whole group: asked first, then, as some components wait for each other, by force."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(AIRFLOW_END_SECONDS)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _await_answer(url: str, process: subprocess.Popen[bytes]) -> None:
