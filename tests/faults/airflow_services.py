@@ -23,6 +23,7 @@ from infra.local.processes import Processes
 from tests.faults.conditions import until
 
 DAGS = Path(__file__).with_name("dags")
+LAST_DAG = "slurm_daily"
 COMPONENTS = ("api-server", "scheduler", "triggerer", "dag-processor")
 FINAL = {"success", "failed", "upstream_failed", "skipped", "removed"}
 #: Airflow's own waits are minutes by default; the faults are the same with seconds.
@@ -129,13 +130,19 @@ class AirflowServices:
         self.ask("POST", f"/dags/{dag_id}/dagRuns", json=body)
         return Run(self, dag_id, run_id)
 
+    def healthy(self) -> bool:
+        """Whether scheduler and triggerer have given signs of life within seconds."""
+        health = self.ask("GET", "/monitor/health")
+        return all(health[part]["status"] == "healthy" for part in ("scheduler", "triggerer"))
+
     def _ready(self) -> bool:
         try:
-            health = self.ask("GET", "/monitor/health")
-            self.ask("GET", "/dags/slurm_daily")
+            errors = self.ask("GET", "/importErrors")["import_errors"]
         except (httpx.HTTPError, AssertionError):
             return False
-        return all(health[part]["status"] == "healthy" for part in ("scheduler", "triggerer"))
+        assert not errors, errors[0]["stack_trace"]
+        found = {dag["dag_id"] for dag in self.ask("GET", "/dags")["dags"]}
+        return LAST_DAG in found and self.healthy()
 
 
 @dataclass(frozen=True)

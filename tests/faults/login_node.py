@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import shlex
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +119,22 @@ class LoginNode:
         command = [required_program("sshd"), "-D", "-e", "-f", str(config)]
         stack.processes.start("sshd", command, env={"PATH": SYSTEM_PATH})
         stack.processes.wait_until(stack.ssh.problem, what="sshd", watch=("sshd",), timeout_s=30)
+
+    @contextmanager
+    def another_host_key(self) -> Iterator[None]:
+        """For as long as the block runs, sshd shows another host key, as an impostor would."""
+        folder = self._stack.layout.state / "ssh"
+        names = ("host_ed25519", "host_ed25519.pub")
+        kept = [(folder / name).read_bytes() for name in names]
+        for name in names:
+            (folder / name).unlink()
+        self.start_sshd()
+        try:
+            yield
+        finally:
+            for name, content in zip(names, kept, strict=True):
+                (folder / name).write_bytes(content)
+            self.start_sshd()
 
     def answers(self, command: str, text: str, *, match: str = "", rc: int = 0, times: int = 1) -> Fault:
         """The command prints this instead of doing anything."""

@@ -1,0 +1,115 @@
+"""The local Slurm with its daemons killed, restarted and robbed of their memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from infra.local.process_table import marked, process_table, with_descendants
+from infra.local.processes import MARK
+from infra.local.slurm import NODES
+from infra.local.stack import Stack
+from tests.faults.conditions import until
+
+#: Quick where a real cluster takes minutes. ``busy`` takes any number of jobs, for two cores are few;
+#: ``closed`` takes jobs and starts none.
+SITE_CONF = f"""
+SlurmdTimeout=10
+MinJobAge=2
+PartitionName=busy Nodes={",".join(NODES)} OverSubscribe=FORCE:32 Default=YES MaxTime=INFINITE State=UP
+PartitionName=closed Nodes={",".join(NODES)} MaxTime=INFINITE State=DOWN
+"""
+
+
+class SlurmFaults:
+    """Breaks and mends the stack's Slurm, and asks it directly, past every other fault."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    def run(self, *arguments: str) -> str:
+        """What one of Slurm's commands says."""
+        done = self._stack.slurm.run(*arguments)
+        assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def alive(self, names: list[str]) -> int:
+        """Jobs of these names that wait or run."""
+        states = self.run("squeue", "--noheader", f"--name={','.join(names)}", "--format=%T").split()
+        return sum(state != "COMPLETING" for state in states)
+
+    @contextmanager
+    def nodes_lost(self) -> Iterator[None]:
+        """Both nodes lose power, with all that runs there, until the end of the block."""
+        table = process_table()
+        lost = {
+            pid
+            for node in NODES
+            for pid in with_descendants(
+                marked(f"{MARK}={self._stack.layout.runtime}/slurmd-{node}/", table), table
+            )
+        }
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # nobody may notice the other's end
+            for pid in lost:
+                _send(pid, number)
+        try:
+            yield
+        finally:
+            self._mend()
+
+    @contextmanager
+    def controller_down(self) -> Iterator[None]:
+        """The controller is killed, and started again at the end of the block."""
+        self._kill("slurmctld")
+        try:
+            yield
+        finally:
+            self._mend()
+
+    def forget_all_jobs(self) -> None:
+        """The controller is rebuilt: it knows no job, and counts from 1 again."""
+        self._kill("slurmctld")
+        shutil.rmtree(self._stack.layout.state / "slurm" / "state")
+        self._mend()
+
+    def job_of_somebody_else(self) -> int:
+        """Submit a job that ends well at once, and return its number."""
+        return int(self.run("sbatch", "--parsable", "--output=/dev/null", "--wrap=true"))
+
+    def wait_until_forgotten(self, number: str) -> None:
+        """Wait until the controller does not know a job that has ended."""
+        until(
+            lambda: self._stack.slurm.run("scontrol", "show", "job", number).returncode != 0,
+            seconds=150,
+            what=f"the controller has forgotten job {number}",
+        )
+
+    def start_requeued(self, number: str) -> None:
+        """Start a requeued job now: Slurm holds it for two minutes."""
+        until(
+            lambda: "JobState=PENDING" in self.run("scontrol", "show", "job", number),
+            seconds=60,
+            what=f"job {number} is in the queue again",
+        )
+        self.run("scontrol", "update", f"JobId={number}", "StartTime=now")
+
+    def _kill(self, name: str) -> None:
+        record = self._stack.processes.record(name)
+        assert record is not None
+        os.kill(record.pid, signal.SIGKILL)
+        until(lambda: not self._stack.processes.alive(name), what=f"{name} is dead")
+
+    def _mend(self) -> None:
+        slurm = self._stack.slurm
+        slurm.start()
+        slurm.processes.wait_until(slurm.problem, what="Slurm", watch=tuple(slurm.port_of), timeout_s=90)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return  # it ended meanwhile

@@ -1,0 +1,96 @@
+"""Row 8: a person ends, clears or repeats a task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.faults.airflow_services import Run
+from tests.faults.conditions import until
+from tests.faults.world import World
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+MODES = ("sync", "deferred")
+DAY = "2026-03-0{}T00:00:00Z"
+
+
+@pytest.mark.parametrize("state", ["failed", "success"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_person_ends_the_task(world: World, mode: str, state: str) -> None:
+    job = world.job()
+    run = world.airflow.trigger(f"slurm_{mode}", body=job.script(job.wait))
+    job.wait_until_started()
+    run.wait_for("deferred" if mode == "deferred" else "running")
+    until(lambda: "RUNNING" in run.log(), what="the task has seen its job running")
+    run.mark(state)
+    until(lambda: not world.alive(run), seconds=60, what="the job is gone")
+    # A task that a person declares a success is one, with or without a result.
+    world.row(8, f"marked {state} while waiting", run, job, expected=state, result=False)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_person_clears_the_task_while_it_waits(world: World, mode: str) -> None:
+    """The old job ends, and a new one starts: never both at once."""
+    job = world.job()
+    run = world.airflow.trigger(f"slurm_{mode}", body=job.script(job.wait))
+    first = job.wait_until_started()
+    until(lambda: "RUNNING" in run.log(), what="the task has seen its job running")
+    run.clear()
+    second = job.wait_until_started(times=2)
+    assert second != first
+    assert world.alive(run) == 1
+    job.go()
+    world.row(8, "cleared while waiting", run, job, expected="success", jobs=2)
+
+
+def test_a_person_clears_a_task_that_succeeded(world: World) -> None:
+    job = world.job()
+    run = world.airflow.trigger("slurm_deferred", body=job.script())
+    assert run.end() == "success"
+    run.clear()
+    job.wait_until_started(times=2)
+    world.row(8, "cleared after success", run, job, expected="success", jobs=2)
+
+
+def test_a_person_clears_a_task_that_failed(world: World) -> None:
+    job = world.job()
+    first_time_fails = f'[ "$(wc -l < {job.folder}/starts)" -gt 1 ] || exit 1'
+    run = world.airflow.trigger("slurm_deferred", body=job.script(first_time_fails))
+    assert run.end() == "failed"
+    run.clear()
+    job.wait_until_started(times=2)
+    world.row(8, "cleared after failure", run, job, expected="success", jobs=2)
+
+
+def test_a_backfill_of_the_same_date_twice(world: World) -> None:
+    """The second one finds the date done and starts nothing; told to reprocess it, it starts one new job."""
+    job = world.job()
+    listed = {"params": {"dag_id": "slurm_daily"}}
+    day = DAY.format(1 + world.airflow.ask("GET", "/backfills", **listed)["total_entries"])
+
+    def backfills() -> list[dict[str, Any]]:
+        return world.airflow.ask("GET", "/backfills", **listed)["backfills"]
+
+    def backfill(reprocess: str) -> None:
+        body = {
+            "dag_id": "slurm_daily",
+            "from_date": day,
+            "to_date": day,
+            "dag_run_conf": {"body": job.script()},
+            "reprocess_behavior": reprocess,
+        }
+        world.airflow.ask("POST", "/backfills", json=body)
+        until(lambda: all(each["completed_at"] for each in backfills()), what="the backfill is done")
+
+    backfill("none")
+    found = world.airflow.ask("GET", "/dags/slurm_daily/dagRuns", params={"logical_date_gte": day})[
+        "dag_runs"
+    ]
+    run = Run(world.airflow, "slurm_daily", found[0]["dag_run_id"])
+    assert run.end() == "success"
+    backfill("none")
+    world.row(8, "backfill of the same date twice", run, job, expected="success")
+    backfill("completed")
+    job.wait_until_started(times=2)
+    world.row(8, "backfill of the same date, reprocessed", run, job, expected="success", jobs=2)

@@ -1,0 +1,148 @@
+"""Row 10: Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.conditions import until
+from tests.faults.world import World
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+MODES = ("sync", "deferred")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray(world: World) -> Iterator[None]:
+    """Ray runs for this module only: two cores are few."""
+    world.ray.up()
+    yield
+    world.ray.down()
+
+
+def test_a_driver_that_exits_1_or_is_killed_or_cannot_be_set_up(world: World) -> None:
+    cases = {
+        "driver exits 1": ("echo no reads; exit 1", "| no reads", 1, {}),
+        "driver killed": ("kill -9 $$", "exit code 137", 1, {}),
+        "runtime_env cannot be set up": (
+            "",
+            "RUNTIME_ENV_SETUP_FAILURE",
+            0,
+            {"working_dir": "gcs://_ray_pkg_0000000000000000.zip"},
+        ),
+    }
+    started = {}
+    for fault, (body, _, _, conf) in cases.items():
+        for mode in MODES:
+            job = world.job()
+            started[fault, mode] = (
+                world.airflow.trigger(f"ray_{mode}", body=job.entrypoint(body), **conf),
+                job,
+            )
+    for (fault, _), (run, job) in started.items():
+        _, says, jobs, _ = cases[fault]
+        world.row(10, fault, run, job, expected="failed", jobs=jobs, says=says)
+
+
+def test_success_while_the_dashboard_misbehaves(world: World) -> None:
+    """It answers 500 with a page of HTML, resets connections, and is slow; the jobs end meanwhile."""
+    started = {}
+    for mode in MODES:
+        for ending, expected in (("exit 0", "success"), ("exit 3", "failed")):
+            job = world.job()
+            body = job.entrypoint(f"{job.wait}; [ '{ending}' = 'exit 0' ] || {ending}")
+            started[mode, expected] = (world.airflow.trigger(f"ray_{mode}", body=body), job)
+    for _, job in started.values():
+        job.wait_until_started()
+    with world.dashboard.answering("500 Internal Server Error", "<html>no upstream</html>"):
+        for _, job in started.values():
+            job.go()
+        for run, _ in started.values():
+            until(lambda run=run: not world.alive(run), what="the job has ended")
+    with world.dashboard.slow(5.0):
+        for (_, expected), (run, job) in started.items():
+            colour = "green" if expected == "success" else "red"
+            world.row(
+                10, f"dashboard answers 500, then slowly; job ends {colour}", run, job, expected=expected
+            )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_dashboard_answers_500_at_submission(world: World, mode: str) -> None:
+    """The submission came through, and its answer did not: the id is there already when it is asked again."""
+    job = world.job()
+    with world.dashboard.answering("500 Internal Server Error", "no"):
+        run = world.airflow.trigger(f"ray_{mode}", body=job.entrypoint())
+        run.wait_for("running")
+        run.processes()
+    world.row(10, "dashboard answers 500 at submit", run, job, expected="success")
+
+
+def test_a_submission_id_that_is_taken(world: World) -> None:
+    """A worker is killed after its submission; the next try submits the same id again."""
+    job = world.job()
+    run = world.airflow.trigger("ray_sync_retried", body=job.entrypoint(job.wait))
+    job.wait_until_started()
+    run.kill_worker()
+    run.processes(tries=2)
+    job.go()
+    world.row(10, "worker killed after submit: duplicate submission id", run, job, expected="success")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_person_stops_the_job(world: World, mode: str) -> None:
+    job = world.job()
+    run = world.airflow.trigger(f"ray_{mode}", body=job.entrypoint(job.wait))
+    job.wait_until_started()
+    world.ray.stop(run.run_id)
+    world.row(10, "stopped by a person", run, job, expected="failed", says="STOPPED")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_person_ends_the_task(world: World, mode: str) -> None:
+    job = world.job()
+    run = world.airflow.trigger(f"ray_{mode}", body=job.entrypoint(job.wait))
+    job.wait_until_started()
+    run.wait_for("deferred" if mode == "deferred" else "running")
+    run.mark("failed")
+    until(lambda: not world.alive(run), seconds=60, what="the job is gone")
+    world.row(10, "marked failed while waiting", run, job, expected="failed")
+
+
+def test_the_triggerer_is_killed_while_a_task_is_deferred(world: World) -> None:
+    job = world.job()
+    lines = 'for n in $(seq 40); do echo "line $n of the log"; sleep 0.5; done'
+    run = world.airflow.trigger("ray_deferred", body=job.entrypoint(f"{lines}; {job.wait}"))
+    until(lambda: "line 5 of the log" in run.log(), what="the log has begun to arrive")
+    world.airflow.kill_all_of("triggerer")
+    world.airflow.start("triggerer")
+    job.go()
+    world.row(10, "triggerer killed while deferred", run, job, expected="success")
+    told = [line for line in run.log().splitlines() if line.endswith("of the log")]
+    assert set(told) == {f"line {n} of the log" for n in range(1, 41)}
+
+
+def test_a_worker_node_is_killed(world: World) -> None:
+    """Ray runs the lost task again on the node that is left; the job is one and ends green."""
+    job = world.job()
+    run = world.airflow.trigger("ray_deferred", body=world.ray.work_on_the_worker_node(str(job.folder)))
+    job.wait_until_started()
+    with world.ray.worker_lost():
+        job.go()
+        world.row(10, "worker node killed", run, job, expected="success", jobs=2)
+
+
+def test_the_head_is_restarted(world: World) -> None:
+    """The job is lost: red without retries, and with them the next attempt does the work."""
+    lost, again = world.job(), world.job()
+    first_time_waits = f'[ "$(wc -l < {again.folder}/starts)" -gt 1 ] || {{ {again.wait}; }}'
+    lost_run = world.airflow.trigger("ray_deferred", body=lost.entrypoint(lost.wait))
+    again_run = world.airflow.trigger("ray_deferred_retried", body=again.entrypoint(first_time_waits))
+    for job in (lost, again):
+        job.wait_until_started()
+    world.ray.restart_head()
+    world.row(
+        10, "head restarted, job lost, no retries", lost_run, lost, expected="failed", says="does not know it"
+    )
+    world.row(10, "head restarted, job lost, retried", again_run, again, expected="success", jobs=2)

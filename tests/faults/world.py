@@ -1,0 +1,172 @@
+"""What a fault test works with: jobs that count themselves, and the rows that they end in."""
+
+from __future__ import annotations
+
+import shlex
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from strandloop.job_identity import job_identity
+from tests.faults.airflow_services import AirflowServices, Run
+from tests.faults.conditions import until
+from tests.faults.login_node import LoginNode
+from tests.faults.matrix import Row
+from tests.faults.proxy import Proxy
+from tests.faults.ray_faults import RayFaults
+from tests.faults.slurm_faults import SlurmFaults
+
+#: A job that has ended may be seen completing for a moment.
+COMPLETING_SECONDS = 20.0
+#: Clears in one test.
+GENERATIONS = 6
+WHOLE = "whole"
+
+
+@dataclass(frozen=True)
+class CountedJob:
+    """A job that appends a line whenever it starts, may wait for a file, and leaves a result at its end."""
+
+    folder: Path
+
+    def script(self, body: str = "", *, directives: str = "") -> str:
+        """The batch script: count, do ``body``, leave the result."""
+        return (
+            f"#!/bin/bash\n{directives}\n"
+            f'echo "${{SLURM_JOB_ID:-$$}}" >> {self._quoted("starts")}\n'
+            f"{body}\n"
+            f"echo {WHOLE} > {self._quoted('result')}\n"
+        )
+
+    def entrypoint(self, body: str = "") -> str:
+        """The same as shell text for Ray."""
+        return self.script(body).removeprefix("#!/bin/bash\n\n")
+
+    @property
+    def wait(self) -> str:
+        """Shell text that waits until :meth:`go`."""
+        return f"while [ ! -e {self._quoted('go')} ]; do sleep 0.1; done"
+
+    def go(self) -> None:
+        """Let the job go on."""
+        (self.folder / "go").touch()
+
+    @property
+    def starts(self) -> list[str]:
+        """The number of the job, once for each time that one started."""
+        path = self.folder / "starts"
+        return path.read_text().split() if path.exists() else []
+
+    def wait_until_started(self, *, times: int = 1) -> str:
+        """Wait for the job's first line and return its number."""
+        return until(
+            lambda: self.starts[times - 1] if len(self.starts) >= times else None,
+            what=f"a job has started {times} times",
+        )
+
+    @property
+    def result_whole(self) -> bool:
+        """Whether the job came to its end."""
+        path = self.folder / "result"
+        return path.exists() and path.read_text().strip() == WHOLE
+
+    def _quoted(self, name: str) -> str:
+        return shlex.quote(str(self.folder / name))
+
+
+@dataclass
+class World:
+    """A running stack and Airflow, and the places where faults are set.
+
+    :param ssh: between Airflow and the login node.
+    :param dashboard: between Airflow and Ray's dashboard.
+    :param setting: name of the Slurm in the matrix.
+    """
+
+    airflow: AirflowServices
+    slurm: SlurmFaults
+    ray: RayFaults
+    login: LoginNode
+    ssh: Proxy
+    dashboard: Proxy
+    folder: Path
+    setting: str
+    rows: list[Row] = field(default_factory=list)
+
+    def job(self) -> CountedJob:
+        """A job with a folder of its own on the shared file system."""
+        folder = self.folder / "counted" / uuid.uuid4().hex[:8]
+        folder.mkdir(parents=True)
+        return CountedJob(folder)
+
+    def run_seen_running(self, dag_id: str, job: CountedJob, body: str, **conf: str) -> Run:
+        """Start a run, and return it once its task has seen the job running."""
+        run = self.airflow.trigger(dag_id, body=body, **conf)
+        self.until_seen_running((run, job))
+        return run
+
+    def until_seen_running(self, *started: tuple[Run, CountedJob]) -> None:
+        """Wait until the tasks of these runs have seen their jobs running."""
+        for run, job in started:
+            job.wait_until_started()
+            until(lambda run=run: "RUNNING" in run.log(), what=f"{run.run_id} has seen its job running")
+
+    def identities(self, run: Run) -> list[str]:
+        """The names that the run's Slurm job may have had, that of the first job first."""
+        task_id = "submit" if run.dag_id.endswith("_sensor") else "job"
+        return [
+            job_identity(run.dag_id, run_id=run.run_id, task_id=task_id, map_index=-1, generation=generation)
+            for generation in range(GENERATIONS)
+        ]
+
+    def job_dir(self, run: Run) -> Path:
+        """Where the first attempt of the run's first job lives."""
+        return self.folder / "jobs" / self.identities(run)[0] / "1"
+
+    def alive(self, run: Run) -> int:
+        """Jobs of a run that are waiting or running."""
+        if run.dag_id.startswith("ray"):
+            return self.ray.alive(run.run_id)
+        return self.slurm.alive(self.identities(run))
+
+    def row(
+        self,
+        number: int,
+        fault: str,
+        run: Run,
+        job: CountedJob,
+        *,
+        expected: str,
+        jobs: int = 1,
+        result: bool = True,
+        says: str = "",
+    ) -> None:
+        """Wait for the task's end, put down what happened, and fail where it is not as it should be.
+
+        :param expected: the right final state of the task.
+        :param jobs: how often a job should have started.
+        :param result: whether a green task must have a whole result.
+        :param says: words that the task's log must hold.
+        """
+        state = run.end()
+        give_up_at = time.monotonic() + COMPLETING_SECONDS
+        while (alive := self.alive(run)) and time.monotonic() < give_up_at:
+            time.sleep(0.2)  # between two looks at the queue
+        _, mode, *rest = run.dag_id.split("_")
+        system = "Ray" if run.dag_id.startswith("ray") else self.setting
+        row = Row(
+            number,
+            fault,
+            f"{system}, {mode}{' sensor' if rest == ['sensor'] else ''}",
+            expected=expected,
+            state=state,
+            jobs=len(job.starts),
+            expected_jobs=jobs,
+            alive=alive,
+            result_right=job.result_whole or expected != "success" or not result,
+        )
+        self.rows.append(row)
+        log = run.log()
+        assert row.right, f"{row}\n{log}"
+        assert says in log, f"the log does not say {says!r}:\n{log}"
