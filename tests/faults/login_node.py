@@ -22,8 +22,7 @@ COMMANDS = ("sh", "sbatch", "squeue", "scontrol", "sacct", "scancel")
 
 _SHIM = r"""#!/bin/bash
 name=${0##*/}
-PATH=@PATH@
-real=$(command -v "$name")
+real=$(PATH=@PATH@ command -v "$name")
 for fault in @FAULTS@/"$name".*.fault; do
     [ -f "$fault" ] && . "$fault"
 done
