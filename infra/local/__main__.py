@@ -9,7 +9,7 @@ from pathlib import Path
 from infra.local.environment import as_shell, read_environment
 from infra.local.layout import DEFAULT_STATE, Layout, StackError
 from infra.local.ports import DEFAULT_PORTS, variable
-from infra.local.stack import Stack
+from infra.local.stack import DEFAULT_PARTS, EXTRA_PARTS, Stack
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _up(options: argparse.Namespace) -> None:
     stack = Stack(options.state, port_options=options.port, free_ports=options.free_ports)
-    stack.up(with_moto="moto" in options.extra)
+    stack.up((*DEFAULT_PARTS, *options.extra))
     print(f"environment in {stack.layout.environment_file}")
 
 
@@ -32,7 +32,7 @@ def _status(options: argparse.Namespace) -> int:
     parts = Stack(options.state).status()
     for part in parts:
         print(
-            f"{part.name:<7} {'up  ' if part.problem is None else 'DOWN'}  {part.problem or part.description}"
+            f"{part.name:<10} {'up  ' if part.problem is None else 'DOWN'}  {part.problem or part.description}"
         )
     return 1 if any(part.problem for part in parts) else 0
 
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.add_argument("--free-ports", action="store_true", help="take free ports instead of the usual ones")
     up.add_argument(
-        "--with", dest="extra", action="append", default=[], choices=["moto"], help="start this as well"
+        "--with", dest="extra", action="append", default=[], choices=EXTRA_PARTS, help="start this as well"
     )
     command("status", _status, "ask every part; exit status 1 if one is down")
     command("down", _down, "end everything that `up` started; what was stored stays")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -58,8 +59,21 @@ class Part(ABC):
             return f"no answer: {error}"
 
     def settled(self) -> bool:
-        """Whether ``up`` has nothing to do here."""
+        """Whether :meth:`bring_up` has nothing to do here."""
         return self.trouble() is None
+
+    def bring_up(self) -> None:
+        """Start what does not run, and wait until the whole part answers; says so in a line."""
+        started = time.monotonic()
+        if self.settled():
+            print(f"{self.name:<10} was up      {self.describe()}", flush=True)
+            return
+        self.start()
+        self.processes.wait_until(
+            self.problem, what=self.name, watch=tuple(self.port_of), timeout_s=self.patience_s
+        )
+        seconds = time.monotonic() - started
+        print(f"{self.name:<10} up in {seconds:4.1f} s {self.describe()}", flush=True)
 
     @abstractmethod
     def describe(self) -> str:
@@ -77,6 +91,10 @@ class Part(ABC):
     def tidy(self) -> None:
         """Put away what is worth keeping of the runtime directory, after the processes have ended."""
         return
+
+    def was_started(self) -> bool:
+        """Whether one of its processes was started since the stack last went down."""
+        return any(self.processes.record(name) is not None for name in self.port_of)
 
     def down(self) -> list[str]:
         """The part's processes that do not run."""

@@ -24,6 +24,7 @@ DEFAULT_PORTS = {
     "slurmctld": 26020,
     "slurmd-n1": 26021,
     "slurmd-n2": 26022,
+    "slurmdbd": 26023,
     "airflow": 26030,
 }
 

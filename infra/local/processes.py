@@ -116,6 +116,17 @@ class Processes:
             time.sleep(pause_s)
             pause_s = min(0.5, pause_s * 1.5)
 
+    def kill(self, name: str) -> None:
+        """End one recorded process on the spot (SIGKILL); what it started lives on, and its record stays."""
+        roots = self._roots([name])
+        for process in roots:
+            _send(process, signal.SIGKILL)
+        deadline = time.monotonic() + PATIENCE_S[-1]
+        while any(_lives(process) for process in roots):
+            if time.monotonic() > deadline:
+                raise StackError(f"{name} cannot be killed")
+            time.sleep(0.01)
+
     def end(self, name: str | None = None) -> int:
         """End one recorded process, or all, with everything they started; gives how many ended.
 

@@ -1,11 +1,13 @@
-"""A Slurm cluster of two nodes on this machine, from Debian's packages, without accounting."""
+"""A Slurm cluster of two nodes on this machine, from Debian's packages, with accounting or without."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,8 +20,15 @@ DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("munge", "sbatch", "squeue", "sinfo", "scontrol", "scancel", "mpirun")
 
 
+@dataclass(frozen=True)
 class SlurmCluster(Part):
-    """munged, slurmctld and one slurmd a node, all run by the user who started the stack."""
+    """munged, slurmctld and one slurmd a node, all run by the user who started the stack.
+
+    It keeps accounts in the stack's slurmdbd if that was started before it.
+    """
+
+    site_conf: str = ""
+    """More lines for slurm.conf; a setting in them wins over the one here."""
 
     name: ClassVar = "slurm"
     port_of: ClassVar = {
@@ -34,9 +43,13 @@ class SlurmCluster(Part):
         return [name for name in DAEMONS + COMMANDS if program(name) is None]
 
     def start(self) -> None:
-        """Write slurm.conf and start the daemons that do not run."""
-        down = self.down()
+        """Write slurm.conf and start the daemons that do not run; jobs live on where it has changed."""
+        if not self._is_configured():
+            self.processes.end("slurmctld")
+            for node in NODES:
+                self.processes.kill(f"slurmd-{node}")
         self._write_configuration()
+        down = self.down()
         env = self._environment()
         if "munged" in down:
             self._munge_key()
@@ -54,7 +67,7 @@ class SlurmCluster(Part):
                 self.processes.start(f"slurmd-{node}", command, env=env)
 
     def problem(self) -> str | None:
-        """sinfo must show both nodes ready for work."""
+        """sinfo must show both nodes ready for work, and accounting, if any, must know the cluster."""
         answer = self.run("sinfo", "--noheader", "--Node", "--format=%N %T")
         if answer.returncode != 0:
             return f"sinfo: {answer.stderr.strip() or 'no answer'}"
@@ -62,11 +75,19 @@ class SlurmCluster(Part):
         # A node that works or winds up a job is well; a suffix such as * means that it does not respond.
         well = {"idle", "mixed", "allocated", "completing"}
         ill = [f"{node} is {states.get(node, 'unknown')}" for node in NODES if states.get(node) not in well]
-        return ", ".join(ill) or None
+        if ill:
+            return ", ".join(ill)
+        return self._unregistered() if self._has_accounting() else None
+
+    def settled(self) -> bool:
+        """Whether all is well with the configuration that :meth:`start` would write."""
+        return self._is_configured() and super().settled()
 
     def describe(self) -> str:
         """The nodes and the configuration."""
-        return f"nodes {', '.join(NODES)} of {_cpus_per_node()} CPUs, SLURM_CONF={self.config}"
+        accounting = "with" if self._has_accounting() else "without"
+        nodes = f"nodes {', '.join(NODES)} of {_cpus_per_node()} CPUs"
+        return f"{nodes}, {accounting} accounting, SLURM_CONF={self.config}"
 
     def sweep(self) -> None:
         """Leave job steps alone: they outlive their slurmd, and the next one finds them again."""
@@ -81,6 +102,12 @@ class SlurmCluster(Part):
             self._jobs_left, what="cancelling Slurm jobs", watch=("slurmctld",), timeout_s=30.0
         )
 
+    def wipe(self) -> None:
+        """Take the controller's memory, as when its machine is built anew: it counts jobs from 1 again."""
+        self.processes.end("slurmctld")
+        shutil.rmtree(self._directory / "state")
+        self.bring_up()
+
     def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one of Slurm's commands against this cluster."""
         return call([required_program(name), *arguments], env=self._environment())
@@ -89,6 +116,19 @@ class SlurmCluster(Part):
     def config(self) -> Path:
         """The generated slurm.conf."""
         return self._directory / "slurm.conf"
+
+    def _has_accounting(self) -> bool:
+        return self.processes.record("slurmdbd") is not None
+
+    def _unregistered(self) -> str | None:
+        """None once slurmdbd knows where the controller is, which it tells for as long as that is up."""
+        fields = ["format=controlhost,controlport"]
+        answer = self.run("sacctmgr", "--noheader", "--parsable2", "list", "cluster", CLUSTER_NAME, *fields)
+        if answer.returncode != 0:
+            return f"sacctmgr: {answer.stderr.strip() or 'no answer'}"
+        if answer.stdout.strip() != f"127.0.0.1|{self.ports['slurmctld']}":
+            return "slurmctld has not registered with slurmdbd"
+        return None
 
     def _jobs_left(self) -> str | None:
         answer = self.run("squeue", "--noheader", "--format=%i")
@@ -120,13 +160,29 @@ class SlurmCluster(Part):
     def _write_configuration(self) -> None:
         for directory in (self._directory, self._directory / "state", *map(self._spool, NODES)):
             directory.mkdir(mode=0o755, exist_ok=True)
+        self.config.write_text(self._configuration())
+
+    def _is_configured(self) -> bool:
+        return self.config.exists() and self.config.read_text() == self._configuration()
+
+    def _configuration(self) -> str:
         user = current_user()
         nodes = "\n".join(
             f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1"
             f" Port={self.ports[f'slurmd-{node}']} CPUs={_cpus_per_node()} State=UNKNOWN"
             for node in NODES
         )
-        self.config.write_text(f"""# Written by `python -m infra.local up`.
+        accounting = ["AccountingStorageType=accounting_storage/none"]
+        if self._has_accounting():
+            accounting = [
+                "AccountingStorageType=accounting_storage/slurmdbd",
+                "AccountingStorageHost=127.0.0.1",
+                f"AccountingStoragePort={self.ports['slurmdbd']}",
+                # With MUNGE this is not a password but the socket of the munged to use.
+                f"AccountingStoragePass={self._socket}",
+            ]
+        storage = "\n".join(accounting)
+        return f"""# Written by `python -m infra.local up`.
 ClusterName={CLUSTER_NAME}
 SlurmctldHost={socket.gethostname().partition(".")[0]}(127.0.0.1)
 SlurmctldPort={self.ports["slurmctld"]}
@@ -158,13 +214,14 @@ MessageTimeout=20
 KillWait=10
 InactiveLimit=0
 PropagateResourceLimits=NONE
-AccountingStorageType=accounting_storage/none
+{storage}
 JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/none
 MailProg=/bin/true
 {nodes}
 PartitionName=compute Nodes={",".join(NODES)} Default=YES MaxTime=INFINITE State=UP
-""")
+{self.site_conf.strip()}
+"""
 
     def _environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("HOME", "LANG", "USER", "TZ") if name in os.environ}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.local.accounting import Accounting
 from infra.local.environment import stack_environment, write_environment
 from infra.local.layout import DEFAULT_STATE, Layout, StackError
 from infra.local.moto_server import MotoServer
@@ -21,6 +21,10 @@ from infra.local.s3 import S3Server
 from infra.local.shared_files import SharedFiles
 from infra.local.slurm import SlurmCluster
 from infra.local.ssh import SshServer
+
+DEFAULT_PARTS = ("shared", "s3", "slurm", "ssh", "ray")
+# Started when asked for, and from then on until the stack goes down.
+EXTRA_PARTS = ("accounting", "moto")
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,14 @@ class Stack:
     """The parts that belong to one state directory."""
 
     def __init__(
-        self, state: Path = DEFAULT_STATE, *, port_options: Iterable[str] = (), free_ports: bool = False
+        self,
+        state: Path = DEFAULT_STATE,
+        *,
+        port_options: Iterable[str] = (),
+        free_ports: bool = False,
+        slurm_site_conf: str = "",
     ) -> None:
+        """:param slurm_site_conf: lines for slurm.conf; a setting in them wins over the stack's own."""
         self.layout = Layout.of(state)
         self._ports_file = self.layout.state / "ports.json"
         self.ports = Ports.choose(self._ports_file, options=port_options, free=free_ports)
@@ -47,38 +57,39 @@ class Stack:
         belongings = (self.layout, self.ports, self.processes)
         self.shared = SharedFiles(*belongings)
         self.s3 = S3Server(*belongings)
-        self.slurm = SlurmCluster(*belongings)
+        self.accounting = Accounting(*belongings)
+        self.slurm = SlurmCluster(*belongings, site_conf=slurm_site_conf)
         self.ssh = SshServer(*belongings)
         self.ray = RayCluster(*belongings)
         self.moto = MotoServer(*belongings)
 
-    def up(self, *, with_moto: bool = False) -> None:
-        """Start what is not healthy, wait until it is, and write the environment file."""
-        parts = self._parts(with_moto)
+    def up(self, names: Collection[str] = DEFAULT_PARTS) -> None:
+        """Start what is not healthy, wait until it is, and write the environment file.
+
+        :param names: the parts to start; :data:`EXTRA_PARTS` that were started before are seen to as well.
+        """
+        parts = self._parts(names)
         _check_programs(parts)
         self.layout.make_directories()
         with self._alone():
             self._check_ports(parts)
             self.ports.save(self._ports_file)
             for part in parts:
-                _bring_up(part)
+                part.bring_up()
         values = stack_environment(ray=self.ray, ssh=self.ssh, slurm=self.slurm)
-        if with_moto or not self.moto.down():
+        if self.moto in parts:
             values["STRANDLOOP_MOTO_ENDPOINT"] = self.moto.url
         write_environment(self.layout, values)
 
     def status(self) -> list[PartStatus]:
         """What each part says when asked."""
-        found = []
-        for part in self._parts(self._moto_was_asked_for()):
-            found.append(PartStatus(part.name, part.trouble(), part.describe()))
-        return found
+        return [PartStatus(part.name, part.trouble(), part.describe()) for part in self._parts(DEFAULT_PARTS)]
 
     def down(self) -> int:
         """End the stack's jobs and processes; gives the number of processes. What was stored stays."""
         if not self.layout.state.exists():
             return 0
-        parts = self._parts(self._moto_was_asked_for())
+        parts = self._parts(DEFAULT_PARTS)
         with self._alone():
             for part in parts:
                 try:
@@ -102,12 +113,13 @@ class Stack:
                 raise StackError(f"another `up` or `down` is at work on {self.layout.state}") from None
             yield
 
-    def _parts(self, with_moto: bool) -> list[Part]:
-        parts: list[Part] = [self.shared, self.s3, self.slurm, self.ssh, self.ray]
-        return [*parts, self.moto] if with_moto else parts
-
-    def _moto_was_asked_for(self) -> bool:
-        return self.processes.record("moto") is not None
+    def _parts(self, names: Collection[str]) -> list[Part]:
+        """The named parts and the extra ones that were started before, in the order in which they start."""
+        known = [self.shared, self.s3, self.accounting, self.slurm, self.ssh, self.ray, self.moto]
+        if unknown := set(names) - {part.name for part in known}:
+            raise StackError(f"the parts are {', '.join(part.name for part in known)}, not {min(unknown)}")
+        extra = {part.name for part in known if part.name in EXTRA_PARTS and part.was_started()}
+        return [part for part in known if part.name in extra.union(names)]
 
     def _check_ports(self, parts: list[Part]) -> None:
         """Every port must be free, or held by the part it belongs to."""
@@ -127,15 +139,3 @@ def _check_programs(parts: list[Part]) -> None:
     missing = [f"{part.name}: {what} not found" for part in parts for what in part.missing()]
     if missing:
         raise StackError("\n".join([*missing, "run `make setup` first: it installs what is missing"]))
-
-
-def _bring_up(part: Part) -> None:
-    started = time.monotonic()
-    if part.settled():
-        print(f"{part.name:<7} was up      {part.describe()}", flush=True)
-        return
-    part.start()
-    part.processes.wait_until(
-        part.problem, what=part.name, watch=tuple(part.port_of), timeout_s=part.patience_s
-    )
-    print(f"{part.name:<7} up in {time.monotonic() - started:4.1f} s {part.describe()}", flush=True)

@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 import time
@@ -74,13 +73,25 @@ def test_the_orphans_of_a_killed_process_end_with_its_name(processes: Processes)
     processes.start("parent", [sys.executable, "-c", WITH_CHILD], env={})
     processes.start("other", SLEEP, env={})
     child = int(_await(lambda: processes.log("parent").read_text().strip()))
-    _kill(processes, "parent")
+    processes.kill("parent")
     assert find_process(child) is not None
 
     processes.end("parent")
 
     assert find_process(child) is None
     assert processes.alive("other")
+
+
+def test_a_killed_process_leaves_its_children_and_its_record(processes: Processes) -> None:
+    processes.start("parent", [sys.executable, "-c", WITH_CHILD], env={})
+    child = int(_await(lambda: processes.log("parent").read_text().strip()))
+
+    processes.kill("parent")
+
+    assert not processes.alive("parent")
+    assert processes.recorded() == ["parent"]
+    assert find_process(child) is not None
+    processes.kill("parent")  # once more does no harm
 
 
 def test_what_ignores_a_request_to_end_is_killed(
@@ -105,13 +116,6 @@ def test_waiting_shows_the_log_of_a_process_that_ended_early(processes: Processe
 def test_waiting_ends_with_the_last_answer(processes: Processes) -> None:
     with pytest.raises(StackError, match="one node missing"):
         processes.wait_until(lambda: "one node missing", what="the service", watch=(), timeout_s=0.1)
-
-
-def _kill(processes: Processes, name: str) -> None:
-    record = processes.record(name)
-    assert record is not None
-    os.kill(record.pid, 9)
-    _await(lambda: not processes.alive(name))
 
 
 def _await(condition: Callable[[], object]) -> str:
