@@ -14,13 +14,16 @@ COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11
 # What a command needs to find the running stack.
 WITH_STACK = environment="$$($(STACK) environment)" && eval "$$environment" &&
 
-.PHONY: help setup up down status run airflow land test unit integration bench-run check lock
+.PHONY: help setup setup-tests up down status run airflow land test unit integration faults bench-run check lock
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup: ## install what is missing: system packages, environments, sample reads
 	@$(PYTHON) -m infra.setup
+
+setup-tests: ## the same and what only tests need: slurmdbd and MariaDB, for Slurm with accounting
+	@$(PYTHON) -m infra.setup --with accounting
 
 up: setup ## start the S3 server, Slurm, sshd and Ray; leaves alone what is healthy (UP="--with moto" adds to it)
 	@$(STACK) up $(UP)
@@ -41,14 +44,17 @@ land: up ## land reads: make land FASTQ="a_1.fq.gz a_2.fq.gz" BATCH=2026-11-20
 	@test -n "$(FASTQ)" -a -n "$(BATCH)" || { echo 'usage: make land FASTQ="a_1.fq.gz a_2.fq.gz" BATCH=2026-11-20'; exit 2; }
 	@$(WITH_STACK) $(VENV)/python -m tasks.landing put --data-uri "$$STRANDLOOP_DATA_URI" --batch-id "$(BATCH)" $(FASTQ)
 
-test: setup ## all tests; the integration tests bring up a stack of their own
+test: setup-tests ## all tests; the integration tests bring up a stack of their own
 	@$(VENV)/python -m pytest
 
 unit: setup ## the tests that need no services
 	@$(VENV)/python -m pytest -m "not integration and not faults"
 
-integration: setup ## the tests that need services
+integration: setup-tests ## the tests that need services
 	@$(VENV)/python -m pytest -m integration
+
+faults: setup-tests ## the fault matrix: Slurm, sshd, Ray and Airflow, broken on purpose
+	@$(VENV)/python -m pytest -m faults
 
 bench-run: ## time `make run` step by step; on a fresh clone this measures the installation too
 	@python3 tests/benchmarks/bench_daily_run.py

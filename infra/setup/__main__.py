@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 SUPPORTED = ((3, 11), (3, 12))
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Install what is missing; gives the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m infra.setup", description=__doc__)
+    parser.add_argument(
+        "--with",
+        dest="extra",
+        action="append",
+        default=[],
+        choices=["accounting"],
+        help="install this as well",
+    )
+    options = parser.parse_args(arguments)
     if sys.version_info[:2] not in SUPPORTED:
         found = ".".join(map(str, sys.version_info[:3]))
         print(
@@ -22,8 +33,11 @@ def main() -> int:
     from infra.setup.commands import SetupError
 
     try:
-        steps = (system_packages.install_missing, environments.build_changed, samples.fetch_missing)
-        changed = [step() for step in steps]
+        changed = [
+            system_packages.install_missing(with_accounting="accounting" in options.extra),
+            environments.build_changed(),
+            samples.fetch_missing(),
+        ]
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1

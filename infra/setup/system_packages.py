@@ -19,16 +19,20 @@ PACKAGES = (
     "libc6-dev",
     "ca-certificates",
 )
+# For `up --with accounting`. Neither starts a service: MariaDB's come with mariadb-server only, and slurmdbd's
+# waits for an /etc/slurm/slurmdbd.conf, which no package makes.
+ACCOUNTING_PACKAGES = ("slurmdbd", "mariadb-server-core", "mariadb-client-core")
 # One program of each package that has programs, for systems without dpkg.
 PROGRAMS = ("slurmctld", "munged", "mpirun", "sshd", "ssh", "gcc")
+ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "my_print_defaults")
 
 
-def install_missing() -> bool:
+def install_missing(*, with_accounting: bool = False) -> bool:
     """Install the packages that are not there, if any; tells whether it did."""
     if shutil.which("dpkg-query") is None or shutil.which("apt-get") is None:
-        _require_programs()
+        _require(PROGRAMS + (ACCOUNTING_PROGRAMS if with_accounting else ()))
         return False
-    if not (missing := _missing()):
+    if not (missing := _missing(PACKAGES + (ACCOUNTING_PACKAGES if with_accounting else ()))):
         return False
     print(f"installing Debian packages: {' '.join(missing)}")
     if "openssh-server" in missing:
@@ -39,8 +43,8 @@ def install_missing() -> bool:
     return True
 
 
-def _missing() -> list[str]:
-    wanted = [*PACKAGES]
+def _missing(packages: tuple[str, ...]) -> list[str]:
+    wanted = [*packages]
     if importlib.util.find_spec("ensurepip") is None:
         wanted.append("python3-venv")  # Debian's Python comes without it
     query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Abbrev}\n", *wanted]
@@ -49,13 +53,13 @@ def _missing() -> list[str]:
     return [package for package in wanted if package not in installed]
 
 
-def _require_programs() -> None:
+def _require(programs: tuple[str, ...]) -> None:
     path = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
     missing = [
-        name for name in PROGRAMS if shutil.which(name) is None and shutil.which(name, path=path) is None
+        name for name in programs if shutil.which(name) is None and shutil.which(name, path=path) is None
     ]
     if missing:
         raise SetupError(
             f"these programs are missing: {', '.join(missing)}. Setup installs them on Debian and its "
-            "relatives only; here, install Slurm, MUNGE, Open MPI, OpenSSH's server and gcc by hand."
+            "relatives only; here, install the packages that have them by hand."
         )
