@@ -19,6 +19,8 @@ class JobRecord:
     :param attempt: counts the submissions under this identity, from 1.
     :param cluster: which Slurm controller gave the number; a rebuilt one counts from 1 again.
     :param job_dir: directory of this attempt on the cluster's shared file system (Slurm).
+    :param array: elements of this attempt of a Slurm job array, as ``sbatch --array`` takes them. Those
+        that an earlier attempt brought to success are not among them.
     """
 
     system: str
@@ -32,10 +34,11 @@ class JobRecord:
     ended_at: str | None = None
     cluster: str | None = None
     job_dir: str | None = None
+    array: str | None = None
 
     def to_xcom(self) -> dict[str, Any]:
-        """Return plain JSON values; ``cluster`` and ``job_dir`` are left out where they have no meaning."""
-        optional = ("cluster", "job_dir")
+        """Return plain JSON values; what is only Slurm's is left out where it has no meaning."""
+        optional = ("cluster", "job_dir", "array")
         return {k: v for k, v in asdict(self).items() if not (k in optional and v is None)}
 
     @classmethod

@@ -12,7 +12,7 @@ from strandloop.slurm_evidence import Answer, Evidence
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """One row of ``squeue``."""
+    """One job of ``squeue``; a job array is one, whatever the number of its rows."""
 
     job_id: str
     code: str
@@ -38,6 +38,11 @@ class Attempt:
             return dict(json.loads(self.files.get("submitted.json", "{}")))
         except ValueError:
             return {}
+
+    @property
+    def array(self) -> str | None:
+        """The elements that it submits or submitted; ``None`` if it is no job array."""
+        return self.files.get("array", "").strip() or None
 
     @property
     def job_id(self) -> str | None:
@@ -80,10 +85,11 @@ def parse_lookup(output: bytes) -> Lookup:
 
 
 def parse_queued(text: str) -> tuple[QueuedJob, ...]:
-    """Read ``squeue --format=%A|%T|%r``, oldest number first."""
-    rows = [line.strip().split("|") for line in text.splitlines()]
-    jobs = {QueuedJob(*row) for row in rows if len(row) == 3 and row[0].isdigit()}
-    return tuple(sorted(jobs, key=lambda job: int(job.job_id)))
+    """Read ``squeue --format=%F|%T|%r``, oldest number first. An array is held only if all of it is."""
+    cells = [line.strip().split("|") for line in text.splitlines()]
+    rows = [QueuedJob(*row) for row in cells if len(row) == 3 and row[0].isdigit()]
+    jobs = {job.job_id: job for job in sorted(rows, key=lambda job: not job.held_by_us)}
+    return tuple(sorted(jobs.values(), key=lambda job: int(job.job_id)))
 
 
 def parse_cluster(text: str) -> str:
@@ -95,6 +101,20 @@ def parse_cluster(text: str) -> str:
 def cluster_name(text: str) -> str:
     """Read ``ClusterName`` from ``scontrol show config``."""
     return parse_cluster(text).partition("@")[0]
+
+
+def other_cluster(cluster: str | None, answering: str | None) -> str:
+    """Say that not the cluster of a job has answered; empty if it has, or nobody can tell.
+
+    Only the names are compared: a controller that was restarted is the same one.
+
+    :param cluster: where the job was submitted, as :func:`parse_cluster` names it.
+    :param answering: who answers now.
+    """
+    old, new = ((name or "?").partition("@")[0] for name in (cluster, answering))
+    if "?" in (old, new) or old == new:
+        return ""
+    return f"the job was submitted to cluster {old!r}, and the connection leads to cluster {new!r}"
 
 
 @dataclass(frozen=True)
@@ -125,15 +145,35 @@ def parse_job_id(text: str) -> str | None:
     return match[1] if match else None
 
 
-def parse_poll(output: bytes, *, job_id: str, name: str) -> tuple[Evidence, int, bytes]:
-    """Read what ``slurm_commands.poll`` prints: evidence, log offset, and the log's bytes from there.
+@dataclass(frozen=True)
+class Poll:
+    """Answer to ``slurm_commands.poll`` and ``poll_array``.
 
-    :raises ValueError: if the answer was cut before the log began.
+    :param files_read: whether the shared file system answered; if not, exit file, verdict, progress and log
+        are missing for that reason.
+    :param offset: bytes of the log before ``log``.
+    :param progress: text of the job's ``progress.json``, at most 4 kB; empty if it has none.
+    :param cluster: who answered, if that was asked for.
     """
-    head, mark, rest = output.partition(b"\n@log ")
-    if not mark or b"\n" not in rest:
+
+    evidence: Evidence
+    files_read: bool
+    offset: int
+    log: bytes
+    progress: str = ""
+    cluster: str | None = None
+
+
+def parse_poll(output: bytes, *, job_id: str, name: str) -> Poll:
+    """Read what ``slurm_commands.poll`` and ``poll_array`` print.
+
+    :raises ValueError: if the answer was cut.
+    """
+    body, _, end = output.rpartition(b"\n@end ")
+    if re.fullmatch(rb"\d+\n", end) is None:
         raise ValueError(f"cut answer from the login node: {output[-300:]!r}")
-    offset, _, log = rest.partition(b"\n")
+    head, mark, rest = body.partition(b"\n@log ")
+    place, _, log = rest.partition(b"\n")
     texts: dict[str, str] = {}
     answers: dict[str, Answer] = {}
     for section, value, text in _sections(head.decode("utf-8", "replace")):
@@ -148,10 +188,18 @@ def parse_poll(output: bytes, *, job_id: str, name: str) -> tuple[Evidence, int,
         squeue=answers.get("squeue"),
         sacct=answers.get("sacct"),
     )
-    return evidence, int(offset), log
+    return Poll(
+        evidence,
+        files_read=int(end) == 0 and bool(mark),
+        offset=int(place) if place.isdigit() else 0,
+        log=log,
+        progress=texts.get("progress", ""),
+        cluster=parse_cluster(texts["config"]) if "config" in answers and not answers["config"].rc else None,
+    )
 
 
 def _sections(text: str) -> list[tuple[str, str, str]]:
     """Split at the lines ``@<name> <value>`` that the shell scripts print between answers."""
-    parts = re.split(r"^@(attempt|file|squeue|scontrol|sacct|config|exit|verdict) (\S+)\n", text, flags=re.M)
+    names = "attempt|file|squeue|scontrol|sacct|config|exit|verdict|progress"
+    parts = re.split(rf"^@({names}) (\S+)\n", text, flags=re.M)
     return list(zip(parts[1::3], parts[2::3], parts[3::3], strict=True))

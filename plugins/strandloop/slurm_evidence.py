@@ -1,6 +1,7 @@
 """What was asked about one Slurm job and what answered: the raw texts, and readers for each of them.
 
-Written for the text of Slurm 22.05 to 25.11. ``--json`` is not used: its shape changed in between.
+Written for the text of Slurm 22.05 to 25.11. ``--json`` is not used: its shape changed in between. An
+element of a job array goes by the number of its array and its index.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Evidence:
 
     :param exit_file: text of ``exit.json`` in the job's directory.
     :param verdict: text of ``verdict.json``, the end that an earlier look has concluded.
+    :param index: of the element of a job array that this is about; ``None`` for a single job.
     """
 
     job_id: str
@@ -33,14 +35,16 @@ class Evidence:
     squeue: Answer | None = None
     sacct: Answer | None = None
     verdict: str | None = None
+    index: int | None = None
 
     @property
     def forgotten(self) -> bool:
         """The controller answered, and does not know the job (any more)."""
         answer = self.scontrol
-        if answer is None or (answer.rc != 0 and "Invalid job id" not in answer.text):
-            return False
-        return read_scontrol(self) is None
+        if answer is None or answer.rc != 0:
+            return answer is not None and "Invalid job id" in answer.text
+        # The number may be another job's by now; what is no answer at all says nothing.
+        return re.match(r"JobId=\d+ ", answer.text) is not None and read_scontrol(self) is None
 
     def describe(self) -> str:
         """Say in one line what was asked and what answered."""
@@ -66,6 +70,7 @@ class Account:
     :param signal: that ended the job, or that its wrapper was sent from outside; empty or ``0`` if none.
     :param nodes: names as Slurm writes them, for example ``n[1-2]``.
     :param restarts: how often Slurm had started the job again; ``None`` where the witness does not know.
+    :param queued_at: when it was submitted, or last put back into the queue.
     """
 
     source: str
@@ -78,6 +83,7 @@ class Account:
     started_at: str | None = None
     ended_at: str | None = None
     restarts: int | None = None
+    queued_at: str | None = None
 
 
 def read_exit_file(evidence: Evidence) -> Account | None:
@@ -86,7 +92,7 @@ def read_exit_file(evidence: Evidence) -> Account | None:
         return None
     try:
         value = json.loads(evidence.exit_file)
-        if str(value["job_id"]) != evidence.job_id:
+        if (str(value["job_id"]), value.get("index")) != (evidence.job_id, evidence.index):
             return None
         exit_code = int(value["exit_code"])
         return Account(
@@ -118,7 +124,11 @@ def read_scontrol(evidence: Evidence) -> Account | None:
         return None
     for line in evidence.scontrol.text.splitlines():
         fields = scontrol_fields(line)
-        if fields.get("JobId") != evidence.job_id or fields.get("JobName") != evidence.name:
+        number = fields.get("JobId" if evidence.index is None else "ArrayJobId")
+        of_array = "ArrayTaskId" in fields
+        if (number, fields.get("JobName")) != (evidence.job_id, evidence.name):
+            continue
+        if of_array is (evidence.index is None):
             continue
         exit_code, signal = _exit_pair(fields.get("ExitCode", ""))
         restarts = fields.get("Restarts", "")
@@ -133,29 +143,35 @@ def read_scontrol(evidence: Evidence) -> Account | None:
             started_at=_time(fields.get("StartTime")),
             ended_at=_time(fields.get("EndTime")),
             restarts=int(restarts) if restarts.isdigit() else None,
+            queued_at=_time(fields.get("SubmitTime")),
         )
     return None
 
 
 def read_squeue(evidence: Evidence) -> Account | None:
-    """Find the job in ``squeue --format=%A|%j|%T|%r|%D|%N``."""
+    """Find the job in ``squeue --format=%F|%K|%j|%T|%r|%D|%N``."""
     if evidence.squeue is None or evidence.squeue.rc != 0:
         return None
     for line in evidence.squeue.text.splitlines():
         cells = line.split("|")
-        if len(cells) == 6 and cells[0] == evidence.job_id and cells[1] == evidence.name:
+        if len(cells) != 7 or (cells[0], cells[2]) != (evidence.job_id, evidence.name):
+            continue
+        if (cells[1] == "N/A") is (evidence.index is None):
             return Account(
-                "squeue", cells[2], why=_unless(cells[3], "None"), node_count=_count(cells[4]), nodes=cells[5]
+                "squeue", cells[3], why=_unless(cells[4], "None"), node_count=_count(cells[5]), nodes=cells[6]
             )
     return None
 
 
 def read_sacct(evidence: Evidence) -> Account | None:
-    """Find the job's last run in ``sacct -X --duplicates``, which lists every run, oldest first."""
+    """Find the job's last run in ``sacct -X --duplicates``, which lists every run, oldest first.
+
+    Its ``JobID`` of an array's element is ``<array>_<index>``.
+    """
     if evidence.sacct is None or evidence.sacct.rc != 0:
         return None
     rows = [line.split("|") for line in evidence.sacct.text.splitlines()]
-    rows = [r for r in rows if len(r) == 8 and r[0] == evidence.job_id and r[1] == evidence.name]
+    rows = [r for r in rows if len(r) == 8 and r[1] == evidence.name and _is_job(r[0], evidence)]
     if not rows:
         return None
     _, _, state, exit_text, start, end, node_count, nodes = rows[-1]
@@ -173,6 +189,11 @@ def read_sacct(evidence: Evidence) -> Account | None:
         ended_at=_time(end),
         restarts=len(rows) - 1,
     )
+
+
+def _is_job(number: str, evidence: Evidence) -> bool:
+    job_id, of_array, _ = number.partition("_")
+    return job_id == evidence.job_id and bool(of_array) is (evidence.index is not None)
 
 
 def scontrol_fields(line: str) -> dict[str, str]:

@@ -25,10 +25,12 @@ class LogTail:
         self._rest = piece
         lines = []
         while self._rest:
-            end = self._rest.find(b"\n", 0, LONGEST_LINE)
-            if end < 0 and len(self._rest) < LONGEST_LINE:
-                break
-            lines.append(self._take(LONGEST_LINE if end < 0 else end + 1))
+            end = self._rest.find(b"\n", 0, LONGEST_LINE) + 1
+            if not end:
+                if len(self._rest) <= LONGEST_LINE:
+                    break
+                end = _before_character(self._rest, LONGEST_LINE)
+            lines.append(self._take(end))
         return lines
 
     def finish(self) -> list[str]:
@@ -39,6 +41,14 @@ class LogTail:
         taken, self._rest = self._rest[:count], self._rest[count:]
         self.offset += count
         return printable(taken)
+
+
+def _before_character(text: bytes, end: int) -> int:
+    """Move a cut back to the start of the UTF-8 character that it would go through."""
+    for start in range(end, end - 4, -1):
+        if text[start] & 0xC0 != 0x80:
+            return start
+    return end  # no UTF-8
 
 
 def printable(line: bytes) -> str:

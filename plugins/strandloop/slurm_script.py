@@ -11,6 +11,7 @@ from strandloop.errors import InvalidJob
 #: Options of sbatch that belong to the operator; found in a script they are left out.
 _OURS = {
     "-J": "--job-name",
+    "-a": "--array",
     "-o": "--output",
     "-e": "--error",
     "-D": "--chdir",
@@ -19,35 +20,41 @@ _OURS = {
     "--parsable": "--parsable",
 }
 _WITHOUT_VALUE = {"--hold", "--parsable", "-H"}
-#: Options under which one submission is not one job that we can follow.
-_REFUSED = {"-a": "--array", "-W": "--wait", "--wrap": "--wrap"}
+#: Options under which a submission cannot be followed.
+_REFUSED = {"-W": "--wait", "--wrap": "--wrap"}
 
 #: Exit status of a second job that found the attempt's directory taken.
 DUPLICATE = 98
 
 _BODY = r"""
 restart=${SLURM_RESTART_COUNT:-0}
-exit_file=$STRANDLOOP_JOB_DIR/exit.json
+exit_file=$STRANDLOOP_JOB_DIR/exit${index:+.$index}.json
 
-# The first job to get here owns this directory; hard links are atomic on NFS and Lustre too.
-printf '%s\n' "$SLURM_JOB_ID" > "$STRANDLOOP_JOB_DIR/owner.$SLURM_JOB_ID"
-ln "$STRANDLOOP_JOB_DIR/owner.$SLURM_JOB_ID" "$STRANDLOOP_JOB_DIR/owner" 2>/dev/null
-owner=$(cat "$STRANDLOOP_JOB_DIR/owner")
-if [ "$owner" != "$SLURM_JOB_ID" ]; then
+# The first job to get here owns this directory; hard links are atomic on NFS and Lustre too. The elements
+# of an array are one job.
+owner_file=$STRANDLOOP_JOB_DIR/owner
+if [ ! -e "$owner_file" ]; then
+    printf '%s\n' "$job" > "$owner_file.$SLURM_JOB_ID"
+    ln "$owner_file.$SLURM_JOB_ID" "$owner_file" 2>/dev/null
+    rm -f "$owner_file.$SLURM_JOB_ID"
+fi
+owner=$(cat "$owner_file")
+if [ "$owner" != "$job" ]; then
     echo "strandloop: job ${owner:-(unreadable)} already owns $STRANDLOOP_JOB_DIR; this one does nothing" >&2
     exit @DUPLICATE@
 fi
 
-# Slurm may start a job again whose script has succeeded: its node failed before it could say so.
-if grep -q '"exit_code": 0,' "$exit_file" 2>/dev/null; then
+# Slurm may start a job again whose script has succeeded: its node failed before it could say so. A script
+# that ended with 0 after a signal has only saved its state.
+if grep -q '"exit_code": 0, "signal": null, "told": "",' "$exit_file" 2>/dev/null; then
     echo "strandloop: job $SLURM_JOB_ID has succeeded before it was started again; nothing is left to do" >&2
     exit 0
 fi
 # Another job that Slurm started again puts the report of its earlier run aside.
-[ -e "$exit_file" ] && mv -f "$exit_file" "$STRANDLOOP_JOB_DIR/exit.before-restart-$restart.json"
+[ -e "$exit_file" ] && mv -f "$exit_file" "$STRANDLOOP_JOB_DIR/exit.before-restart-$restart${index:+.$index}.json"
 
 started_at=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)
-bash "$STRANDLOOP_JOB_DIR/script.sbatch" "${script_args[@]}" &
+(environment; exec "$BASH" "$STRANDLOOP_JOB_DIR/script.sbatch" "${script_args[@]}") &
 child=$!
 
 # Slurm signals the batch shell alone for --signal=B:..., and a shell must not die before its child.
@@ -67,12 +74,15 @@ while :; do
     [ -z "$interrupted" ] && break
 done
 
+# The log first: who sees the report has all of the log.
+sync /dev/stdout 2>/dev/null
 # Temporary name, fsync, rename: a report is there whole or not at all.
 report=$exit_file.$SLURM_JOB_ID.tmp
 signal=null
 [ "$status" -gt 128 ] && [ "$status" -le 192 ] && signal=$((status - 128))
 if {
-    printf '{"job_id": "%s", "exit_code": %d, "signal": %s, ' "$SLURM_JOB_ID" "$status" "$signal"
+    printf '{"job_id": "%s", "index": %s, ' "$job" "${index:-null}"
+    printf '"exit_code": %d, "signal": %s, ' "$status" "$signal"
     printf '"told": "%s", "started_at": "%s", ' "$told" "$started_at"
     printf '"ended_at": "%s", "hosts": "%s", ' "$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)" "$SLURM_JOB_NODELIST"
     printf '"nodes": %d, "restart_count": %d}\n' "${SLURM_JOB_NUM_NODES:-1}" "$restart"
@@ -91,25 +101,49 @@ def batch_script(
     job_dir: str,
     script_args: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    array: bool = False,
 ) -> str:
     """Return the text for ``sbatch``'s standard input.
 
     Its head repeats the ``#SBATCH`` lines of ``script``, so that they count as written; options on
     sbatch's command line override them. Its body runs ``script.sbatch`` (a copy of ``script`` in
-    ``job_dir``) with bash, forwards signals to it, and reports the end in ``job_dir/exit.json``.
+    ``job_dir``) with bash, forwards signals to it, and reports the end in ``job_dir/exit.json``, or of an
+    array's element in ``job_dir/exit.<index>.json``.
 
-    :param environment: exported in the wrapper; not by ``--export``, which would cut values at commas.
-    :raises InvalidJob: for an option that makes one submission several jobs, or a bad variable name.
+    :param environment: exported by the script's shell; not by ``--export``, which would cut values at commas.
+    :param array: whether a job array is submitted, of which each element runs this script.
+    :raises InvalidJob: for an option under which the job cannot be followed, or a bad variable name.
     """
     lines = ["#!/bin/bash"]
-    lines += [f"#SBATCH {shlex.join(options)}" for options in _directives(script)]
+    for options in _directives(script):
+        if kept := list(_without_ours(options)):
+            lines.append(f"#SBATCH {shlex.join(kept)}")
+    exports = []
     for name, value in (environment or {}).items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise InvalidJob(f"environment: {name!r} is not a name that a shell can export")
-        lines.append(f"export {name}={shlex.quote(str(value))}")
+        exports.append(f"    export {name}={shlex.quote(str(value))}")
+    # A function, so that the script's PATH or LD_PRELOAD does not reach the wrapper.
+    lines += ["environment() {", *exports, "    :", "}"]
     lines.append(f"export STRANDLOOP_JOB_DIR={shlex.quote(job_dir)}")
     lines.append(f"script_args=({shlex.join(script_args)})")
+    lines.append(
+        "job=$SLURM_ARRAY_JOB_ID index=$SLURM_ARRAY_TASK_ID" if array else "job=$SLURM_JOB_ID index="
+    )
     return "\n".join(lines) + "\n" + _BODY.lstrip("\n")
+
+
+def array_of(script: str) -> str | None:
+    """Return the array that the script's own ``#SBATCH`` lines ask for; of several the last, as for sbatch."""
+    found = None
+    for options in _directives(script):
+        rest = iter(options)
+        for option in rest:
+            if option in ("--array", "-a"):
+                found = next(rest, "")
+            elif option.startswith(("--array=", "-a")):
+                found = option.removeprefix("--array=").removeprefix("-a")
+    return found
 
 
 def _directives(script: str) -> Iterator[list[str]]:
@@ -119,11 +153,9 @@ def _directives(script: str) -> Iterator[list[str]]:
             return
         if line.startswith("#SBATCH"):
             try:
-                options = list(_without_ours(shlex.split(line.removeprefix("#SBATCH"), comments=True)))
+                yield shlex.split(line.removeprefix("#SBATCH"), comments=True)
             except ValueError as error:
                 raise InvalidJob(f"cannot read {line!r} of the batch script: {error}") from error
-            if options:
-                yield options
 
 
 def _without_ours(options: list[str]) -> Iterator[str]:

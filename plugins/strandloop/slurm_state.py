@@ -9,9 +9,10 @@ success that was not seen to succeed; what nobody can tell is UNKNOWN.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
+from strandloop.job_record import JobRecord
 from strandloop.slurm_evidence import Account, Evidence, read_exit_file, read_scheduler
 
 
@@ -89,6 +90,9 @@ class Resolution:
     :param nodes: names as Slurm writes them, for example ``n[1-2]``.
     :param restarts: how often Slurm has started the job again.
     :param stuck: why Slurm will never start this waiting job; empty if it may.
+    :param queued_at: since when a job waits that Slurm has put back into the queue.
+    :param unfinished: elements of a job array that were not seen to succeed.
+    :param witness: who says so: ``exit file``, ``scontrol``, ``squeue``, ``sacct`` or ``verdict``.
     """
 
     state: JobState
@@ -100,10 +104,32 @@ class Resolution:
     ended_at: str | None = None
     restarts: int = 0
     stuck: str = ""
+    queued_at: str | None = None
+    unfinished: tuple[int, ...] = ()
+    witness: str = ""
 
-    def to_verdict(self, job_id: str) -> str:
-        """Write the conclusion down for later looks, when the scheduler has forgotten the job."""
-        return json.dumps({"job_id": job_id, **asdict(self)}) + "\n"
+    @property
+    def fleeting(self) -> bool:
+        """An end of which only the scheduler knows, and it forgets."""
+        ended = self.state.failed or self.state is JobState.SUCCEEDED
+        return ended and self.witness in ("scontrol", "squeue", "sacct")
+
+    def applied_to(self, record: JobRecord) -> JobRecord:
+        """Return a job's record with what is known of its run."""
+        return replace(
+            record,
+            state=str(self.state),
+            nodes=self.node_count if self.started_at else 0,
+            started_at=self.started_at,
+            ended_at=self.ended_at,
+        )
+
+    def to_verdict(self, job_id: str, *, index: int | None = None) -> str:
+        """Write the conclusion down for later looks, when the scheduler has forgotten the job.
+
+        :param index: of the element of a job array that it is about.
+        """
+        return json.dumps({"job_id": job_id, "index": index, **asdict(self)}) + "\n"
 
 
 def resolve(evidence: Evidence) -> Resolution:
@@ -111,42 +137,44 @@ def resolve(evidence: Evidence) -> Resolution:
 
     A job that the scheduler holds alive outranks an exit file, because a requeued job leaves the file
     of its earlier run behind. Of a job that has ended, the exit file tells whether its script
-    succeeded, and the scheduler why it did not.
+    succeeded, and the scheduler why it did not. A failed job, and one whose script was signalled from
+    outside, may be about to start again: without the scheduler's word the exit file of such a job counts
+    only once the scheduler answers without knowing it.
     """
     report = read_exit_file(evidence)
     account = read_scheduler(evidence)
     if account is not None:
         stale = report is not None and (report.restarts or 0) < (account.restarts or 0)
         resolution = _weigh(account, None if stale else report)
-        if resolution.state is not JobState.UNKNOWN:
+        # Accounting does not know what a controller that is down will do with a job whose node failed.
+        early = account.source == "sacct" and resolution.state.failed and not evidence.forgotten
+        if resolution.state is not JobState.UNKNOWN and not early:
             return resolution
     if (verdict := _verdict(evidence)) is not None:
         return verdict
-    # A script that was signalled from outside may be about to be requeued: only a scheduler that
-    # answers without knowing the job makes its exit file final.
-    if report is not None and (report.exit_code == 0 or not report.signal or evidence.forgotten):
-        return _from_report(report)
+    if report is not None and (_unhurt(report) or evidence.forgotten):
+        return _from_report(report, seen_completed=_unhurt(report))
     return _conclude(JobState.UNKNOWN, account, evidence.describe())
 
 
 def _weigh(account: Account, report: Account | None) -> Resolution:
     """Weigh the scheduler's account of a run against the wrapper's report of the same run."""
     state = SLURM_STATES.get(account.code, JobState.UNKNOWN)
-    succeeded = report is not None and report.exit_code == 0
     if state.alive:
         # After the wrapper's last line the scheduler needs seconds, with slow epilogs minutes. Success
         # need not wait for it; a failure does, for it may yet be requeued.
-        if succeeded and report is not None and state is JobState.RUNNING and account.restarts is not None:
+        running = state is JobState.RUNNING and account.restarts is not None
+        if report is not None and _unhurt(report) and running:
             return _from_report(report)
         if state is JobState.PENDING and account.restarts:
             state = JobState.REQUEUED
         return _conclude(state, account)
     if report is not None:
         # Out of memory with exit code 0: a process of the job was killed and its script did not notice.
-        if succeeded and state is not JobState.OUT_OF_MEMORY:
+        if _unhurt(report) and state is not JobState.OUT_OF_MEMORY:
             return _from_report(report)
-        if state in (JobState.SUCCEEDED, JobState.FAILED):
-            return _from_report(report)
+        if state is JobState.SUCCEEDED or (account.code == "FAILED" and report.exit_code):
+            return replace(_from_report(report), witness=account.source)
         return _conclude(state, account, exit_code=report.exit_code)
     if state is JobState.SUCCEEDED and (account.exit_code != 0 or account.signal):
         # squeue shows COMPLETED without an exit code: seen to end, not seen to succeed.
@@ -154,14 +182,26 @@ def _weigh(account: Account, report: Account | None) -> Resolution:
     return _conclude(state, account)
 
 
-def _from_report(report: Account) -> Resolution:
-    """Conclude from the wrapper's report alone."""
+def _unhurt(report: Account) -> bool:
+    """The script ended with 0 and was not signalled from outside.
+
+    One that was signalled may end with 0 because it has saved its state, to go on when it is started again.
+    """
+    return report.exit_code == 0 and not report.signal
+
+
+def _from_report(report: Account, *, seen_completed: bool = True) -> Resolution:
+    """Conclude from the wrapper's report.
+
+    :param seen_completed: whether exit code 0 means that the job came to its own end.
+    """
     code = report.exit_code or 0
-    if code == 0:
+    if code == 0 and seen_completed:
         return _conclude(JobState.SUCCEEDED, report, "its script ended with 0")
-    by_signal = f"was ended by signal {code - 128}" if 128 < code <= 192 else f"ended with {code}"
+    words = f"was ended by signal {code - 128}" if 128 < code <= 192 else f"ended with {code}"
+    words += " (often: out of memory)" if code == 137 else ""
     told = f", after SIG{report.signal} from outside" if report.signal else ""
-    return _conclude(JobState.FAILED, report, f"its script {by_signal}{told}")
+    return _conclude(JobState.FAILED, report, f"its script {words}{told}")
 
 
 def _conclude(
@@ -188,6 +228,8 @@ def _conclude(
         ended_at=account.ended_at if ended else None,
         restarts=account.restarts or 0,
         stuck=NEVER_STARTS.get(account.why, "") if state is JobState.PENDING else "",
+        queued_at=account.queued_at if state is JobState.REQUEUED else None,
+        witness=account.source,
     )
 
 
@@ -199,6 +241,8 @@ def _verdict(evidence: Evidence) -> Resolution | None:
         value = json.loads(evidence.verdict)
         if str(value.pop("job_id")) != evidence.job_id:
             return None
+        value.pop("index", None)  # a verdict without one is about the whole array
+        value |= {"unfinished": tuple(value.get("unfinished", ())), "witness": "verdict"}
         return Resolution(JobState(value.pop("state")), value.pop("reason"), **value)
     except (ValueError, KeyError, TypeError):
         return None

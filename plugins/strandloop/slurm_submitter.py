@@ -7,27 +7,37 @@ import posixpath
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from strandloop.errors import ConnectionBroken, RemoteJobError, StateUnknown, SubmitRefused
 from strandloop.hooks.slurm import Completed
 from strandloop.job_record import JobRecord, utc_now
-from strandloop.slurm_answers import Attempt, Lookup, parse_job_id, parse_lookup, parse_poll, parse_queued
+from strandloop.slurm_answers import Attempt, Lookup, parse_job_id, parse_lookup, parse_queued
 from strandloop.slurm_commands import (
+    ARRAY,
     SCRIPT,
     SUBMITTED,
     Command,
     cancel,
     look_up,
-    poll,
     queued,
     release,
     submit,
     write_file,
 )
 from strandloop.slurm_script import batch_script
-from strandloop.slurm_state import JobState, Resolution, resolve
-from strandloop.slurm_submission import Plan, Submission, plan, twin
+from strandloop.slurm_state import JobState, Resolution
+from strandloop.slurm_submission import (
+    Plan,
+    Remembered,
+    Submission,
+    array_of_attempt,
+    plan,
+    twin,
+    wrong_cluster,
+)
+from strandloop.slurm_waiting import ask
+from strandloop.slurm_waiting import cancel as cancel_and_wait
 
 #: Seconds between looks while it cannot be told what stands on the cluster.
 LOOK_INTERVAL = 5.0
@@ -57,27 +67,32 @@ class Submitter:
     patience: float = 600.0
     look_interval: float = LOOK_INTERVAL
 
-    def ensure(self, submission: Submission) -> JobRecord:
+    def ensure(
+        self, submission: Submission, *, durable: bool = True, remembered: Remembered | None = None
+    ) -> JobRecord:
         """Return the record of the one job of this identity: found alive, found successful, or submitted.
 
+        :param durable: whether what an earlier try left counts; if not, it is cancelled first.
+        :param remembered: the last submission, as a memory apart from the cluster holds it.
         :raises SubmitRefused: if sbatch says no.
         :raises StateUnknown: if it could not be told how an earlier submission stands.
         :raises ConnectionBroken: if the node or the controller did not answer for ``patience`` seconds.
         """
+        after = 0 if durable else self._renounce(submission, remembered)
         give_up_at = time.monotonic() + self.patience
         lost_looks = 0
         while True:
             problem: RemoteJobError
             try:
-                lookup, newest = self._look(submission)
-                decision = plan(lookup, newest)
+                lookup, newest = self._look(submission, after=after)
+                decision = plan(lookup, newest, after=after, remembered=remembered)
                 lost = decision.action == "submit" and decision.attempt in {a.number for a in lookup.attempts}
                 lost_looks = lost_looks + 1 if lost else 0
                 if decision.action == "wait":
                     problem = self._unclear(submission, lookup, decision)
                 elif lost and lost_looks < LOOKS_FOR_A_LOST_SUBMISSION:
                     problem = StateUnknown(decision.reason)
-                elif (record := self._do(decision, submission, lookup, newest)) is not None:
+                elif (record := self._do(decision, submission, lookup, newest, after)) is not None:
                     return record
                 else:
                     continue
@@ -88,34 +103,80 @@ class Submitter:
             self.log(f"{problem}; looking again")
             time.sleep(self.look_interval)
 
-    def _look(self, submission: Submission) -> tuple[Lookup, Resolution | None]:
-        """Ask what stands on the cluster, and how the newest attempt's job does."""
+    def _renounce(self, submission: Submission, remembered: Remembered | None) -> int:
+        """Cancel what earlier tries left alive; return the number of their last attempt, 0 if there is none."""
+        give_up_at = time.monotonic() + self.patience
+        while True:
+            try:
+                lookup, _ = self._look(submission, after=None)
+                if not lookup.controller_error:
+                    break
+                problem = ConnectionBroken(f"Slurm's controller does not answer: {lookup.controller_error}")
+            except ConnectionBroken as error:
+                problem = error
+            if time.monotonic() > give_up_at:
+                raise problem
+            self.log(f"{problem}; looking again")
+            time.sleep(self.look_interval)
+        last = lookup.attempts[-1] if lookup.attempts else None
+        if wrong := wrong_cluster(lookup, last, remembered):
+            raise StateUnknown(
+                f"what earlier tries of job {submission.identity} left cannot be cancelled: {wrong}"
+            )
+        numbers = [attempt.number for attempt in lookup.attempts]
+        numbers += [remembered.attempt] if remembered else []
+        if lookup.jobs or numbers:
+            self.log(f"cancelling what earlier tries of job {submission.identity} left alive")
+            if not cancel_and_wait(self.run, submission.identity, patience=self.patience):
+                raise StateUnknown(f"job {submission.identity}, of an earlier try, does not end")
+        return max(numbers, default=0)
+
+    def _look(self, submission: Submission, *, after: int | None) -> tuple[Lookup, Resolution | None]:
+        """Ask what stands on the cluster, and how the newest attempt's job does.
+
+        :param after: attempts up to this one do not count; ``None`` to ask about none of them.
+        """
         done = self.run(look_up(submission.identity_dir, name=submission.identity))
         lookup = parse_lookup(done.stdout)
         newest = lookup.attempts[-1] if lookup.attempts else None
-        if newest is None or newest.job_id is None:
+        if after is None or newest is None or newest.job_id is None or newest.number <= after:
             return lookup, None
-        job_dir = submission.job_dir(newest.number)
-        done = self.run(poll(job_dir, job_id=newest.job_id, reader="submitter", offset=0, limit=0))
-        try:
-            evidence, _, _ = parse_poll(done.stdout, job_id=newest.job_id, name=submission.identity)
-        except ValueError as error:
-            raise ConnectionBroken(str(error)) from error
-        return lookup, resolve(evidence)
+        record = self._record(submission, newest.number, newest.job_id, newest.array, lookup.cluster)
+        return lookup, ask(self.run, record, reader="submitter")
+
+    def _record(
+        self, submission: Submission, attempt: int, job_id: str, array: str | None, cluster: str
+    ) -> JobRecord:
+        return JobRecord(
+            system="slurm",
+            id=job_id,
+            name=submission.identity,
+            state=str(JobState.PENDING),
+            submitted_at=utc_now(),
+            attempt=attempt,
+            cluster=cluster,
+            job_dir=submission.job_dir(attempt),
+            array=array,
+        )
 
     def _do(
-        self, decision: Plan, submission: Submission, lookup: Lookup, newest: Resolution | None
+        self,
+        decision: Plan,
+        submission: Submission,
+        lookup: Lookup,
+        newest: Resolution | None,
+        after: int,
     ) -> JobRecord | None:
         """Carry a decision out; ``None`` asks for another look."""
         for job_id in decision.superfluous:
             self.log(f"cancelling job {job_id}, a second one of the same task that was never released")
             self._must(cancel(job_id))
         if decision.action == "submit":
+            array = array_of_attempt(decision.attempt, lookup, newest, wanted=submission.array, after=after)
             self.log(f"submitting attempt {decision.attempt}: {decision.reason}")
-            return self._submit(submission, decision.attempt, lookup.cluster)
-        attempt = next(
-            (a for a in lookup.attempts if a.number == decision.attempt), Attempt(decision.attempt, {})
-        )
+            return self._submit(submission, decision.attempt, array, lookup.cluster)
+        unseen = Attempt(decision.attempt, {"array": submission.array or ""})
+        attempt = next((a for a in lookup.attempts if a.number == decision.attempt), unseen)
         if decision.action == "take":
             self.log(f"taking the result of job {decision.job_id}: {decision.reason}")
         else:
@@ -124,60 +185,51 @@ class Submitter:
             if not attempt.submitted:
                 if job is not None and job.held_by_us:
                     self._must(release(decision.job_id))
-                return self._note(submission, decision, lookup.cluster)
-        ended = newest if decision.action == "take" else None
+                return self._note(submission, decision, attempt.array, lookup.cluster)
         noted = attempt.submitted
-        return JobRecord(
-            system="slurm",
-            id=decision.job_id,
-            name=submission.identity,
-            state=str(ended.state if ended else JobState.PENDING),
-            submitted_at=noted.get("submitted_at") or (ended and ended.started_at) or utc_now(),
-            attempt=decision.attempt,
-            nodes=ended.node_count if ended else 0,
-            started_at=ended.started_at if ended else None,
-            ended_at=ended.ended_at if ended else None,
-            cluster=noted.get("cluster") or lookup.cluster,
-            job_dir=submission.job_dir(decision.attempt),
-        )
+        cluster = noted.get("cluster") or lookup.cluster
+        record = self._record(submission, attempt.number, decision.job_id, attempt.array, cluster)
+        record = replace(record, submitted_at=noted.get("submitted_at") or record.submitted_at)
+        if decision.action == "attach" or newest is None:
+            return record
+        return newest.applied_to(record)
 
-    def _submit(self, submission: Submission, attempt: int, cluster: str) -> JobRecord | None:
+    def _submit(
+        self, submission: Submission, attempt: int, array: str | None, cluster: str
+    ) -> JobRecord | None:
         job_dir = submission.job_dir(attempt)
         text = batch_script(
             submission.script,
             job_dir=job_dir,
             script_args=submission.script_args,
             environment=submission.environment,
+            array=array is not None,
         )
+        if array is not None:
+            self._must(write_file(posixpath.join(job_dir, ARRAY), f"{array}\n".encode()))
         self._must(write_file(posixpath.join(job_dir, SCRIPT), submission.script.encode()))
         done = self.run(
-            submit(text, job_dir=job_dir, name=submission.identity, options=list(submission.options))
+            submit(text, job_dir=job_dir, name=submission.identity, options=submission.options, array=array)
         )
         job_id = parse_job_id(done.stdout.decode("utf-8", "replace")) if done.rc == 0 else None
         if job_id is None:
             if done.rc in (0, 124) or _NO_ANSWER.search(done.text):
                 raise ConnectionBroken(f"sbatch gave no clear answer: {done.text or 'no text'}")
             raise SubmitRefused(f"sbatch refused attempt {attempt} of job {submission.identity}: {done.text}")
-        living = parse_queued(self._must(queued(submission.identity)).stdout.decode("utf-8", "replace"))
-        if earlier := twin(tuple(job.job_id for job in living), job_id):
+        rows = self._must(queued(submission.identity)).stdout.decode("utf-8", "replace")
+        living = tuple(job.job_id for job in parse_queued(rows))
+        if job_id not in living:
+            raise ConnectionBroken(f"squeue does not list job {job_id}, which was just submitted")
+        if earlier := twin(living, job_id):
             self.log(f"job {earlier} of the same task was submitted before; cancelling job {job_id}")
             self._must(cancel(job_id))
             return None
         self._must(release(job_id))
-        return self._note(submission, Plan("attach", "", attempt, job_id), cluster)
+        return self._note(submission, Plan("attach", "", attempt, job_id), array, cluster)
 
-    def _note(self, submission: Submission, decision: Plan, cluster: str) -> JobRecord:
+    def _note(self, submission: Submission, decision: Plan, array: str | None, cluster: str) -> JobRecord:
         """Write beside the job which number it has; from here on it may be waited for by number."""
-        record = JobRecord(
-            system="slurm",
-            id=decision.job_id,
-            name=submission.identity,
-            state=str(JobState.PENDING),
-            submitted_at=utc_now(),
-            attempt=decision.attempt,
-            cluster=cluster,
-            job_dir=submission.job_dir(decision.attempt),
-        )
+        record = self._record(submission, decision.attempt, decision.job_id, array, cluster)
         note = {"job_id": record.id, "cluster": cluster, "submitted_at": record.submitted_at}
         self._must(
             write_file(posixpath.join(str(record.job_dir), SUBMITTED), (json.dumps(note) + "\n").encode())

@@ -11,12 +11,17 @@ from typing import Any
 from strandloop.errors import ConnectionBroken, InvalidJob, JobFailed, JobTimeout, StateUnknown, SubmitRefused
 from strandloop.hooks.slurm import AsyncSlurmHook, Completed
 from strandloop.job_record import JobRecord
-from strandloop.slurm_answers import parse_queued
-from strandloop.slurm_commands import Command, cancel_by_name, queued
-from strandloop.slurm_state import JobState
+from strandloop.slurm_answers import parse_poll, parse_queued
+from strandloop.slurm_array import JobArray
+from strandloop.slurm_commands import Command, cancel_by_name, poll, poll_array, queued
+from strandloop.slurm_elements import combine, resolve_elements
+from strandloop.slurm_state import JobState, Resolution, resolve
 from strandloop.slurm_watch import Outcome, SlurmWatch, WatchPlan, job_in_words
 
 Run = Callable[[Command], Completed]
+
+#: One empty answer of squeue means nothing; so many in a row, a second apart, do.
+GONE_LOOKS = 3
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +70,8 @@ async def wait_in_loop(hook: AsyncSlurmHook, plan: WatchPlan, *, say: Callable[[
 def settle(run: Run, outcome: Outcome, *, cancel_patience: float = 60.0) -> dict[str, Any]:
     """Return the record of a job that succeeded; cancel a job that passed a limit; else raise.
 
+    A job that passed a limit and succeeded before its cancellation reached it has succeeded.
+
     :raises JobFailed: if the job was seen to fail; as :class:`JobTimeout` if a limit of the task passed.
     :raises SubmitRefused: if Slurm took the job and will never start it; it is cancelled.
     :raises StateUnknown: if nobody could tell.
@@ -77,15 +84,7 @@ def settle(run: Run, outcome: Outcome, *, cancel_patience: float = 60.0) -> dict
     if outcome.state == JobState.SUCCEEDED:
         return outcome.record
     if outcome.limit:
-        gone = cancel(run, record.name, patience=cancel_patience)
-        watch = SlurmWatch(WatchPlan(outcome.record, reader="settle"), log=log.info)
-        outcome = _closed(outcome, run(watch.closing(outcome)))
-        told = "it was cancelled" if gone else "it was told to stop and is still in the queue"
-        if outcome.limit == "never":
-            raise SubmitRefused(f"{job}: {outcome.reason}; {told}")
-        raise JobTimeout(
-            job, reason=f"{outcome.reason}; {told}", nodes=outcome.nodes, last_lines=outcome.last_lines
-        )
+        return _stop_at_limit(run, outcome, patience=cancel_patience)
     if outcome.state == JobState.UNKNOWN:
         raise StateUnknown(f"{job}: {outcome.reason}. The job itself was left alone")
     raise JobFailed(
@@ -97,20 +96,45 @@ def settle(run: Run, outcome: Outcome, *, cancel_patience: float = 60.0) -> dict
     )
 
 
-def cancel(run: Run, name: str, *, patience: float) -> bool:
-    """Cancel whatever lives under an identity and wait until it is gone; return whether it is.
+def ask(run: Run, record: JobRecord, *, reader: str) -> Resolution:
+    """Ask everybody how a job stands, leaving its log alone.
+
+    :raises ConnectionBroken: if the node, or its shared file system, does not answer.
+    """
+    job_dir = str(record.job_dir)
+    if record.array is None:
+        question = poll(job_dir, job_id=record.id, reader=reader, offset=0, limit=0, doubt=True)
+    else:
+        question = poll_array(job_dir, job_id=record.id, reader=reader, doubt=True)
+    try:
+        answer = parse_poll(run(question).stdout, job_id=record.id, name=record.name)
+    except ValueError as error:
+        raise ConnectionBroken(str(error)) from error
+    if not answer.files_read:
+        raise ConnectionBroken(f"the shared file system does not answer: {job_dir} could not be read")
+    if record.array is None:
+        return resolve(answer.evidence)
+    return combine(resolve_elements(answer.evidence, JobArray.parse(record.array)))
+
+
+def cancel(run: Run, *names: str, patience: float) -> bool:
+    """Cancel whatever lives under these identities and wait until it is gone; return whether it is.
 
     It is told again each second, so that a controller or a connection that was down for a moment does
-    not leave the job alive.
+    not leave a job alive; and it is gone only when several looks in a row say so.
     """
     give_up_at = time.monotonic() + patience
+    looks = 0
     while True:
         try:
-            run(cancel_by_name(name))
-            if _gone(run(queued(name))):
+            for name in names:
+                run(cancel_by_name(name))
+            looks = looks + 1 if _gone(run(queued(*names))) else 0
+            if looks == GONE_LOOKS:
                 return True
         except ConnectionBroken as error:
-            log.warning("cancelling job %s: %s", name, error)
+            looks = 0
+            log.warning("cancelling job %s: %s", ", ".join(names), error)
         if time.monotonic() > give_up_at:
             return False
         time.sleep(1.0)
@@ -119,16 +143,40 @@ def cancel(run: Run, name: str, *, patience: float) -> bool:
 async def cancel_in_loop(hook: AsyncSlurmHook, name: str, *, patience: float) -> bool:
     """Do what :func:`cancel` does without blocking."""
     give_up_at = time.monotonic() + patience
+    looks = 0
     while True:
         try:
             await hook.run(cancel_by_name(name))
-            if _gone(await hook.run(queued(name))):
+            looks = looks + 1 if _gone(await hook.run(queued(name))) else 0
+            if looks == GONE_LOOKS:
                 return True
         except ConnectionBroken as error:
+            looks = 0
             log.warning("cancelling job %s: %s", name, error)
         if time.monotonic() > give_up_at:
             return False
         await asyncio.sleep(1.0)
+
+
+def _stop_at_limit(run: Run, outcome: Outcome, *, patience: float) -> dict[str, Any]:
+    record = JobRecord.from_xcom(outcome.record)
+    gone = cancel(run, record.name, patience=patience)
+    try:
+        end = ask(run, record, reader="settle")
+        if end.state is JobState.SUCCEEDED:
+            log.info("%s succeeded as it was about to be cancelled: %s", job_in_words(record), outcome.reason)
+            return end.applied_to(record).to_xcom()
+        watch = SlurmWatch(WatchPlan(outcome.record, reader="settle"), log=log.info)
+        outcome = _closed(outcome, run(watch.closing(outcome)))
+    except ConnectionBroken as error:
+        log.warning("%s: its end could not be looked at: %s", job_in_words(record), error)
+    job = job_in_words(record)
+    reason = outcome.reason + (
+        "; it was cancelled" if gone else "; it was told to stop and is still in the queue"
+    )
+    if outcome.limit == "never":
+        raise SubmitRefused(f"{job}: {reason}")
+    raise JobTimeout(job, reason=reason, nodes=outcome.nodes, last_lines=outcome.last_lines)
 
 
 def _gone(answer: Completed) -> bool:

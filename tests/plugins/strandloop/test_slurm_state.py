@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -66,17 +67,41 @@ def test_a_state_code_that_nobody_knows_is_unknown() -> None:
         (JobState.SUCCEEDED, {"exit_file": exit_file(0), "scontrol": FORGOTTEN}),
         (JobState.SUCCEEDED, {"exit_file": exit_file(0), "scontrol": DOWN}),
         (JobState.SUCCEEDED, {"exit_file": exit_file(0), "scontrol": scontrol("COMPLETING")}),
+        # Cancelled, or its node lost, between the script's own end and the wrapper's.
         (JobState.SUCCEEDED, {"exit_file": exit_file(0), "scontrol": scontrol("CANCELLED")}),
+        (JobState.SUCCEEDED, {"exit_file": exit_file(0), "scontrol": scontrol("NODE_FAIL")}),
         (JobState.FAILED, {"exit_file": exit_file(3), "scontrol": FORGOTTEN}),
-        (JobState.FAILED, {"exit_file": exit_file(3), "scontrol": DOWN}),
+        (JobState.FAILED, {"exit_file": exit_file(3), "scontrol": scontrol("FAILED", exit_code="3:0")}),
         (JobState.FAILED, {"exit_file": exit_file(3), "scontrol": scontrol("COMPLETED")}),
         (JobState.OUT_OF_MEMORY, {"exit_file": exit_file(0), "scontrol": scontrol("OUT_OF_MEMORY")}),
         # A failure waits for the scheduler, which may start the job again.
         (JobState.RUNNING, {"exit_file": exit_file(143, told="TERM"), "scontrol": scontrol("COMPLETING")}),
+        (JobState.RUNNING, {"exit_file": exit_file(3), "scontrol": scontrol("COMPLETING")}),
+        (JobState.UNKNOWN, {"exit_file": exit_file(3), "scontrol": DOWN}),
+        (JobState.UNKNOWN, {"exit_file": exit_file(3), "scontrol": Answer(0, "garbage")}),
+        (JobState.UNKNOWN, {"exit_file": exit_file(3), "scontrol": Answer(124, "JobId=7 JobSt")}),
         (JobState.UNKNOWN, {"exit_file": exit_file(143, told="TERM"), "scontrol": DOWN}),
         (JobState.FAILED, {"exit_file": exit_file(143, told="TERM"), "scontrol": FORGOTTEN}),
         (JobState.CANCELLED, {"exit_file": exit_file(143, told="TERM"), "scontrol": scontrol("CANCELLED")}),
         (JobState.TIMEOUT, {"exit_file": exit_file(143, told="TERM"), "scontrol": scontrol("TIMEOUT")}),
+        # A script that was signalled and ended with 0 has saved its state, and is not done.
+        (JobState.CANCELLED, {"exit_file": exit_file(0, told="TERM"), "scontrol": scontrol("CANCELLED")}),
+        (JobState.TIMEOUT, {"exit_file": exit_file(0, told="TERM"), "scontrol": scontrol("TIMEOUT")}),
+        (JobState.NODE_FAILED, {"exit_file": exit_file(0, told="TERM"), "scontrol": scontrol("NODE_FAIL")}),
+        (JobState.FAILED, {"exit_file": exit_file(0, told="TERM"), "scontrol": scontrol("PREEMPTED")}),
+        (JobState.RUNNING, {"exit_file": exit_file(0, told="USR1"), "scontrol": scontrol("COMPLETING")}),
+        (JobState.UNKNOWN, {"exit_file": exit_file(0, told="USR1"), "scontrol": DOWN}),
+        (JobState.FAILED, {"exit_file": exit_file(0, told="USR1"), "scontrol": FORGOTTEN}),
+        (JobState.SUCCEEDED, {"exit_file": exit_file(0, told="USR1"), "scontrol": scontrol("COMPLETED")}),
+        (
+            JobState.REQUEUED,
+            {"exit_file": exit_file(0, told="USR1"), "scontrol": scontrol("PENDING", restarts=1)},
+        ),
+        # What Slurm knows of the failure outranks the exit code that it left.
+        (JobState.OUT_OF_MEMORY, {"exit_file": exit_file(137), "scontrol": scontrol("OUT_OF_MEMORY")}),
+        (JobState.NODE_FAILED, {"exit_file": exit_file(1), "scontrol": scontrol("NODE_FAIL")}),
+        (JobState.CANCELLED, {"exit_file": exit_file(1), "scontrol": scontrol("CANCELLED")}),
+        (JobState.TIMEOUT, {"exit_file": exit_file(1), "scontrol": scontrol("DEADLINE")}),
         # A requeued job leaves the exit file of its earlier run behind.
         (JobState.REQUEUED, {"exit_file": exit_file(1), "scontrol": scontrol("PENDING", restarts=1)}),
         (JobState.REQUEUED, {"exit_file": exit_file(0), "scontrol": scontrol("PENDING", restarts=1)}),
@@ -91,9 +116,9 @@ def test_a_state_code_that_nobody_knows_is_unknown() -> None:
         (JobState.FAILED, {"scontrol": scontrol("COMPLETED", exit_code="0:15")}),
         (JobState.FAILED, {"scontrol": scontrol("FAILED", exit_code="1:0")}),
         # squeue shows that a job lives; that it ended is no proof of how.
-        (JobState.RUNNING, {"scontrol": DOWN, "squeue": Answer(0, f"7|{NAME}|RUNNING|None|2|n[1-2]")}),
-        (JobState.UNKNOWN, {"scontrol": DOWN, "squeue": Answer(0, f"7|{NAME}|COMPLETED|None|2|n[1-2]")}),
-        (JobState.UNKNOWN, {"scontrol": DOWN, "squeue": Answer(0, "7|another|RUNNING|None|2|n[1-2]")}),
+        (JobState.RUNNING, {"scontrol": DOWN, "squeue": Answer(0, f"7|N/A|{NAME}|RUNNING|None|2|n[1-2]")}),
+        (JobState.UNKNOWN, {"scontrol": DOWN, "squeue": Answer(0, f"7|N/A|{NAME}|COMPLETED|None|2|n[1-2]")}),
+        (JobState.UNKNOWN, {"scontrol": DOWN, "squeue": Answer(0, "7|N/A|another|RUNNING|None|2|n[1-2]")}),
     ],
 )
 def test_evidence_is_weighed(expected: JobState, evidence: dict[str, object]) -> None:
@@ -120,10 +145,30 @@ def test_accounting_speaks_of_the_last_run_when_the_controller_has_forgotten(
     assert state(scontrol=FORGOTTEN, squeue=FORGOTTEN, sacct=Answer(0, text)) is expected
 
 
+def test_accounting_alone_cannot_say_that_a_job_will_not_start_again() -> None:
+    """A controller that is down may put a job back whose node failed."""
+    row = Answer(0, f"7|{NAME}|NODE_FAIL|0:0|2026-11-21T10:04:09|2026-11-21T10:05:00|2|n[1-2]")
+    assert state(scontrol=DOWN, squeue=DOWN, sacct=row) is JobState.UNKNOWN
+    assert state(scontrol=FORGOTTEN, squeue=FORGOTTEN, sacct=row) is JobState.NODE_FAILED
+
+
+def test_of_a_requeued_job_it_is_known_since_when_it_waits() -> None:
+    waiting = resolve(Evidence("7", NAME, scontrol=scontrol("PENDING", restarts=1)))
+    assert (waiting.state, waiting.queued_at) == (JobState.REQUEUED, "2026-11-21T10:04:08Z")
+
+
+def test_an_element_of_an_array_is_never_taken_for_a_job() -> None:
+    line = f"JobId=7 ArrayJobId=7 ArrayTaskId=3 JobName={NAME} JobState=COMPLETED ExitCode=0:0"
+    assert state(scontrol=Answer(0, line)) is JobState.UNKNOWN
+    assert state(scontrol=DOWN, squeue=Answer(0, f"7|3|{NAME}|RUNNING|None|1|n1")) is JobState.UNKNOWN
+    times = "2026-11-21T10:04:09|2026-11-21T10:05:00|2|n1"
+    assert state(scontrol=FORGOTTEN, sacct=Answer(0, f"7_3|{NAME}|COMPLETED|0:0|{times}")) is JobState.UNKNOWN
+
+
 def test_a_verdict_speaks_for_a_job_that_everybody_else_has_forgotten() -> None:
     seen = resolve(Evidence("7", NAME, scontrol=scontrol("NODE_FAIL", exit_code="0:0")))
     later = Evidence("7", NAME, scontrol=FORGOTTEN, verdict=seen.to_verdict("7"))
-    assert resolve(later) == seen
+    assert resolve(later) == replace(seen, witness="verdict")
     assert resolve(Evidence("8", NAME, scontrol=FORGOTTEN, verdict=seen.to_verdict("7"))).state == "UNKNOWN"
 
 

@@ -24,7 +24,7 @@ def answer(
         f"StartTime={start} EndTime=Unknown NodeList=n1 NumNodes=1"
     )
     scontrol = f"\n@scontrol 0\n{job}\n".encode() if state else FORGOTTEN
-    return scontrol + b"\n@log %d\n" % offset + log
+    return scontrol + b"\n@log %d\n" % offset + log + b"\n@end 0\n"
 
 
 def watch(said: list[str], **limits: float) -> SlurmWatch:
@@ -32,7 +32,7 @@ def watch(said: list[str], **limits: float) -> SlurmWatch:
 
 
 def asked_offset(command: Command) -> str:
-    return command.args[-2]
+    return command.args[7]
 
 
 def test_passes_the_log_on_once_and_ends_with_the_record() -> None:
@@ -122,7 +122,11 @@ def test_an_outcome_comes_back_from_the_event_as_it_went() -> None:
 
 
 def nothing(command: Command) -> Completed:
-    return Completed(0, b"last\nwords\n", b"") if "squeue" not in command.args else Completed(0, b"", b"")
+    """A login node where nothing lives, nothing is known, and a log is shown."""
+    words = " ".join(command.args)
+    if "squeue --noheader --states=all" in words:
+        return Completed(0, FORGOTTEN + b"\n@log 0\n\n@end 0\n", b"")
+    return Completed(0, b"" if "squeue" in command.args else b"last\nwords\n", b"")
 
 
 def test_settling_gives_the_record_or_says_why_not() -> None:
