@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,22 +57,20 @@ class SlurmFaults:
         try:
             yield
         finally:
-            self._mend()
+            self._stack.slurm.bring_up()
 
     @contextmanager
     def controller_down(self) -> Iterator[None]:
         """The controller is killed, and started again at the end of the block."""
-        self._kill("slurmctld")
+        self._stack.processes.kill("slurmctld")
         try:
             yield
         finally:
-            self._mend()
+            self._stack.slurm.bring_up()
 
     def forget_all_jobs(self) -> None:
         """The controller is rebuilt: it knows no job, and counts from 1 again."""
-        self._kill("slurmctld")
-        shutil.rmtree(self._stack.layout.state / "slurm" / "state")
-        self._mend()
+        self._stack.slurm.wipe()
 
     def job_of_somebody_else(self) -> int:
         """Submit a job that ends well at once, and return its number."""
@@ -95,17 +92,6 @@ class SlurmFaults:
             what=f"job {number} is in the queue again",
         )
         self.run("scontrol", "update", f"JobId={number}", "StartTime=now")
-
-    def _kill(self, name: str) -> None:
-        record = self._stack.processes.record(name)
-        assert record is not None
-        os.kill(record.pid, signal.SIGKILL)
-        until(lambda: not self._stack.processes.alive(name), what=f"{name} is dead")
-
-    def _mend(self) -> None:
-        slurm = self._stack.slurm
-        slurm.start()
-        slurm.processes.wait_until(slurm.problem, what="Slurm", watch=tuple(slurm.port_of), timeout_s=90)
 
 
 def _send(pid: int, number: signal.Signals) -> None:

@@ -49,9 +49,11 @@ def test_the_worker_is_killed_while_it_polls(world: World) -> None:
 def test_the_triggerer_is_killed_while_a_task_is_deferred(world: World) -> None:
     """The log goes on where it was: no line is lost, and none comes twice."""
     job = world.job()
-    lines = 'for n in $(seq 40); do echo "line $n of the log"; sleep 0.5; done'
-    run = world.airflow.trigger("slurm_deferred", body=job.script(f"{lines}\n{job.wait}"))
-    until(lambda: "line 5 of the log" in run.log(), what="the log has begun to arrive")
+    lines = 'for n in $(seq {} {}); do echo "line $n of the log"; done'
+    body = job.script(f"{lines.format(1, 20)}\n{job.wait}\n{lines.format(21, 40)}")
+    run = world.airflow.trigger("slurm_deferred", body=body)
+    until(lambda: "line 20 of the log" in run.log(), what="the first half of the log has arrived")
+    until(lambda: world.log_marks(run), what="the cluster was told how far the log was read")
     world.airflow.kill_all_of("triggerer")
     world.airflow.start("triggerer")
     job.go()

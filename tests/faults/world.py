@@ -124,6 +124,11 @@ class World:
         """Where the first attempt of the run's first job lives."""
         return self.folder / "jobs" / self.identities(run)[0] / "1"
 
+    def log_marks(self, run: Run) -> bool:
+        """Whether the cluster keeps how far the whole log of the run's job was read."""
+        log = self.job_dir(run) / "job.log"
+        return any(int(mark.read_text() or 0) == log.stat().st_size for mark in log.parent.glob("read.*-*"))
+
     def alive(self, run: Run) -> int:
         """Jobs of a run that are waiting or running."""
         if run.dag_id.startswith("ray"):
