@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from infra.local.part import ask
@@ -15,27 +16,7 @@ from infra.local.process_table import marked, process_table, with_descendants
 from infra.local.processes import MARK
 from infra.local.stack import Stack
 
-_ON_THE_WORKER = """
-import os, pathlib, time, ray
-
-ray.init(logging_level="WARNING")
-head = os.environ["RAY_HEAD_NODE"] if "RAY_HEAD_NODE" in os.environ else ray.get_runtime_context().get_node_id()
-other = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeID"] != head]
-
-
-@ray.remote(num_cpus=1, max_retries=3, scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(other[0], soft=True))
-def work(folder):
-    folder = pathlib.Path(folder)
-    with (folder / "starts").open("a") as starts:
-        starts.write(f"{os.getpid()}\\n")
-    if len((folder / "starts").read_text().split()) == 1:
-        time.sleep(600)
-    (folder / "result").write_text("whole\\n")
-    return "whole"
-
-
-print(ray.get(work.remote(@FOLDER@)))
-"""
+WORK = Path(__file__).with_name("jobs") / "work_on_the_worker_node.py"
 
 
 class RayFaults:
@@ -58,10 +39,9 @@ class RayFaults:
         for job in self.jobs_of(run_id):
             ask(f"{self._stack.ray.url}/api/jobs/{job['submission_id']}/stop", method="POST")
 
-    def work_on_the_worker_node(self, folder: str) -> str:
-        """An entrypoint whose only task runs on the worker node, and waits for ever the first time."""
-        code = _ON_THE_WORKER.replace("@FOLDER@", repr(folder))
-        return f"{shlex.quote(sys.executable)} -c {shlex.quote(code)}"
+    def work_on_the_worker_node(self, folder: Path) -> str:
+        """An entrypoint whose only task starts on the worker node, and waits there for ever."""
+        return shlex.join([sys.executable, str(WORK), str(folder)])
 
     @contextmanager
     def worker_lost(self) -> Iterator[None]:

@@ -34,7 +34,7 @@ def test_a_controller_that_is_down_for_a_minute(world: World) -> None:
             job = world.job()
             started["submits", mode] = (world.airflow.trigger(f"slurm_{mode}", body=job.script()), job)
         until(lambda: time.monotonic() > down_until, what="the outage is over")
-    for (name, mode), (run, job) in started.items():
+    for (name, _), (run, job) in started.items():
         job.go()
         fault = {
             "goes on": "slurmctld down for a minute, the job goes on",

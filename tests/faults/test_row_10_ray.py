@@ -126,7 +126,7 @@ def test_the_triggerer_is_killed_while_a_task_is_deferred(world: World) -> None:
 def test_a_worker_node_is_killed(world: World) -> None:
     """Ray runs the lost task again on the node that is left; the job is one and ends green."""
     job = world.job()
-    run = world.airflow.trigger("ray_deferred", body=world.ray.work_on_the_worker_node(str(job.folder)))
+    run = world.airflow.trigger("ray_deferred", body=world.ray.work_on_the_worker_node(job.folder))
     job.wait_until_started()
     with world.ray.worker_lost():
         job.go()
