@@ -1,46 +1,66 @@
 """Conversations with Ray's Jobs REST API, written once for blocking and for asynchronous callers.
 
 A dialogue is a generator without any input or output of its own. It yields what it wants (`Ask` a
-question, `Pause`, `Say` lines to the task log) and receives the `Answer` to each question;
-:class:`strandloop.hooks.ray_jobs.RayJobHook` plays it with a blocking or an asynchronous client.
+question, `Fetch` a long text, `Pause`, `Say` lines to the task log, `Keep` a bookmark) and receives the
+`Answer` to each question; :class:`strandloop.hooks.ray_jobs.RayJobHook` plays it with a blocking or an
+asynchronous client. :mod:`strandloop.ray_watch` follows a job to its end.
 
 Evidence: only Ray's own, readable answer says anything about a job. Silence, errors of the server and
 answers that are not Ray's are repeated with growing pauses, and end as StateUnknown.
 
-Endpoints: ray 2.60, ``ray/dashboard/modules/job/job_head.py`` and ``ray/dashboard/modules/node``.
+Endpoints: ray 2.60, ``ray/dashboard/modules/job/job_head.py`` and ``ray/dashboard/modules/state``.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from time import time as now
 from typing import Any, Literal, TypeVar
 
 from strandloop.code_archive import CodeArchive
-from strandloop.errors import RemoteJobError, StateUnknown, SubmitRefused
-from strandloop.job_record import iso_utc
-from strandloop.ray_job import LogTail, Outcome, RayJob, submission_id_of
+from strandloop.errors import JobLost, StateUnknown, SubmitRefused
+from strandloop.ray_bookmark import Bookmark
+from strandloop.ray_job import Attempts, RayJob, submission_id_of
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
+# A slow dashboard is waited for.
+ANSWER_WAIT = 30.0
 STOP_WAIT = 60.0
-# Small questions at the end of a job that ended: not worth losing its result over.
-SIDE_PATIENCE = 20.0
+# Ray cannot stop a job that waits for resources: it notes the stop, and obeys when the job would start.
+PENDING_STOP_WAIT = 10.0
+# A node that lost its head gives up after 60 s (gcs_rpc_server_reconnect_timeout_s), and its drivers with it.
+ORPHAN_SECONDS = 65.0
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One HTTP request, relative to the dashboard's address."""
+    """One HTTP request, relative to the dashboard's address.
+
+    :param wait: seconds for each part of the answer.
+    """
 
     method: Literal["GET", "POST", "PUT"]
     path: str
     json: dict[str, Any] | None = None
     content: bytes | None = None
+    wait: float = ANSWER_WAIT
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """A GET of a plain text of any size; ``take`` is given its bytes in order, and returns lines to log.
+
+    The answer has status 200 and no text once all of it was taken; any other answer is not given to it.
+    """
+
+    path: str
+    take: Callable[[bytes], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -70,60 +90,74 @@ class Say:
     lines: tuple[str, ...]
 
 
-Dialogue = Generator[Ask | Pause | Say, Any, T]
+@dataclass(frozen=True)
+class Keep:
+    """A bookmark to keep, if there is a place for it."""
+
+    bookmark: Bookmark
 
 
-def find(submission_id: str, *, patience: float) -> Dialogue[RayJob | None]:
+Dialogue = Generator[Ask | Fetch | Pause | Say | Keep, Any, T]
+
+
+def find(submission_id: str, *, patience: float, wait: float = ANSWER_WAIT) -> Dialogue[RayJob | None]:
     """Ask how a job stands; None is Ray's proven "I do not know it".
 
     :raises StateUnknown: if Ray did not answer for ``patience`` seconds.
     """
 
     def read(answer: Answer) -> RayJob | None:
-        if answer.status == 404 and submission_id in answer.text:
+        if answer.status == 404 and f"Job {submission_id} does not exist" in answer.text:
             return None
-        return RayJob.from_answer(_json_of(answer))
+        job = RayJob.from_answer(json_of(answer))
+        if job.submission_id != submission_id:
+            raise ValueError(answer)  # the answer to another question, out of some cache
+        return job
 
-    job = yield from _insist(Ask("GET", f"/api/jobs/{submission_id}"), read, patience=patience)
+    job = yield from insist(Ask("GET", f"/api/jobs/{submission_id}", wait=wait), read, patience=patience)
     if job is None:
         # A proxy in front of a dead dashboard can say 404 too; only Ray tells its version.
-        yield from _insist(Ask("GET", "/api/version"), _ray_version, patience=patience)
+        yield from insist(Ask("GET", "/api/version", wait=wait), _ray_version, patience=patience)
     return job
 
 
-def look_up(identity: str, *, submitted: int, patience: float) -> Dialogue[tuple[int, RayJob | None]]:
-    """Find the attempt of an identity that counts: the first that is alive or succeeded.
+def find_attempts(identity: str, *, at_least: int, patience: float) -> Dialogue[Attempts]:
+    """Find the attempts of an identity that Ray knows.
 
-    Without one, return the number of the next attempt and None. Attempts up to ``submitted`` are known to
-    have been taken, so where Ray does not know them any more they are lost, and their number is used up.
+    :param at_least: numbers up to this one are asked for even where Ray does not know one before it: a
+        head that was restarted in between knows only the later ones.
     """
-    attempt = 1
+    jobs: list[RayJob | None] = []
     while True:
+        attempt = len(jobs) + 1
         job = yield from find(submission_id_of(identity, attempt=attempt), patience=patience)
-        if job is not None and (job.alive or job.succeeded):
-            return attempt, job
-        if job is None and attempt > submitted:
-            return attempt, None
-        attempt += 1
+        if job is None and attempt > at_least:
+            return Attempts(tuple(jobs))
+        jobs.append(job)
 
 
 def upload(archive: CodeArchive, *, patience: float) -> Dialogue[bool]:
     """Store an archive in the cluster unless it is there; return whether it was sent.
 
     The question alone keeps Ray from dropping the archive for the next ten minutes.
+
+    :raises StateUnknown: if Ray did not take it for ``patience`` seconds.
     """
     path = f"/api/packages/gcs/{archive.name}"
 
     def exists(answer: Answer) -> bool:
-        if answer.status in (200, 404):
+        if answer.status == 200 or (answer.status == 404 and "does not exist" in answer.text):
             return answer.status == 200
         raise ValueError(answer)
 
-    if (yield from _insist(Ask("GET", path), exists, patience=patience)):
+    def stored(answer: Answer) -> bool:
+        if answer.status == 200:
+            return True
+        raise ValueError(answer)
+
+    if (yield from insist(Ask("GET", path), exists, patience=patience)):
         return False
-    if not (yield from _insist(Ask("PUT", path, content=archive.content), exists, patience=patience)):
-        raise SubmitRefused(f"Ray has no place for code archives at {path}; is the Jobs API switched on?")
-    return True
+    return (yield from insist(Ask("PUT", path, content=archive.content), stored, patience=patience))
 
 
 def submit(body: dict[str, Any], *, patience: float) -> Dialogue[RayJob]:
@@ -133,17 +167,27 @@ def submit(body: dict[str, Any], *, patience: float) -> Dialogue[RayJob]:
     may be lost, and "already exists" means that this or another worker was first.
 
     :raises SubmitRefused: if Ray says no.
-    :raises StateUnknown: if Ray does not answer.
+    :raises JobLost: if Ray took the job and does not know it any more.
+    :raises StateUnknown: if Ray does not answer; it may have taken the job.
     """
     submission_id = body["submission_id"]
-    for pause in _pauses(patience):
+    for pause in pauses(patience):
         answer = yield Ask("POST", "/api/jobs/", json=body)
         if _refuses(answer):
             raise SubmitRefused(f"Ray refused job {submission_id}: {_reason(answer)}")
         job = yield from find(submission_id, patience=patience)
         if job is not None:
             return job
+        if answer.status == 200 and submission_id in answer.text:
+            # To submit it again here could make two of it: drivers outlive their head for a while.
+            raise JobLost(
+                f"Ray took job {submission_id} and does not know it: its head was restarted just now"
+            )
         yield Pause(pause)
+    if answer.status is None:
+        raise StateUnknown(
+            f"Ray did not say within {patience:.0f} s whether it took job {submission_id}: {answer}"
+        )
     raise SubmitRefused(f"Ray did not take job {submission_id} within {patience:.0f} s: {answer}")
 
 
@@ -151,123 +195,74 @@ def stop(submission_id: str, *, patience: float, wait: float = STOP_WAIT) -> Dia
     """Stop a job and wait until it is gone; return how it stands then (None: Ray does not know it).
 
     Ray sends SIGTERM to the driver, and SIGKILL three seconds later. A job that is still alive after
-    ``wait`` seconds is returned as it is.
+    ``wait`` seconds is returned as it is. One that waits for resources is returned PENDING after
+    ``PENDING_STOP_WAIT``: Ray has noted the stop, and ends it before :data:`~strandloop.ray_submission.GUARD`
+    lets it do anything.
     """
-    give_up = now() + wait
+    began = now()
     while True:
         # The answer proves nothing, and a job that is still being set up may not listen yet: ask again.
-        yield Ask("POST", f"/api/jobs/{submission_id}/stop")
-        job = yield from find(submission_id, patience=patience)
-        if job is None or not job.alive or now() > give_up:
+        half = max(FIRST_PAUSE, min(ANSWER_WAIT, (began + wait - now()) / 2))
+        told = yield Ask("POST", f"/api/jobs/{submission_id}/stop", wait=half)
+        job = yield from find(submission_id, patience=patience, wait=half)
+        if job is None or not job.alive:
+            return job
+        noted = job.status == "PENDING" and told.status == 200 and '"stopped": true' in told.text
+        if now() - began > min(wait, PENDING_STOP_WAIT if noted else wait):
             return job
         yield Pause(FIRST_PAUSE)
 
 
-def watch(
-    submission_id: str,
-    *,
-    poll: float,
-    patience: float,
-    deadline: float | None = None,
-    stop_at_deadline: bool = True,
-) -> Dialogue[Outcome]:
-    """Follow a job and its log to the end, and return what was seen; raises nothing about the job.
+def outlive_orphans(*, patience: float) -> Dialogue[None]:
+    """Wait until no driver of an earlier head of this cluster can be alive.
 
-    :param poll: seconds between two looks.
-    :param patience: seconds without any evidence until the state counts as unknown.
-    :param deadline: seconds since the epoch at which the job is stopped.
-    :param stop_at_deadline: otherwise the job is left alone, and only the watching ends.
+    A head that was restarted without its memory knows none of its jobs, while their drivers may go on for a
+    minute. So the head must be that old before anything may be submitted in place of such a job.
     """
-    tail = LogTail()
+
+    def read(answer: Answer) -> float:
+        (head,) = json_of(answer)["data"]["result"]["result"]
+        return float(head["start_time_ms"]) / 1000
+
+    question = Ask("GET", nodes_path("is_head_node", "True") + "&detail=1")
     try:
-        return (yield from _watch(submission_id, tail, poll, patience, deadline, stop_at_deadline))
-    except RemoteJobError as error:
-        return Outcome("unknown", submission_id, said=str(error), last_lines=tail.last_lines)
-
-
-def _watch(
-    submission_id: str,
-    tail: LogTail,
-    poll: float,
-    patience: float,
-    deadline: float | None,
-    stop_at_deadline: bool,
-) -> Dialogue[Outcome]:
-    absent = False
-    while True:
-        job = yield from find(submission_id, patience=patience)
-        overdue = job is not None and job.alive and deadline is not None and now() >= deadline
-        if overdue and stop_at_deadline:
-            job = yield from stop(submission_id, patience=patience)
-        # The log after the state: behind a terminal state it is complete.
-        ended = job is not None and not job.alive
-        yield from _show_log(submission_id, tail, final=ended or overdue)
-        if job is not None and ended and (job.succeeded or not overdue):
-            nodes = yield from _node_count()
-            return Outcome("ended", submission_id, job=job, nodes=nodes, last_lines=tail.last_lines)
-        if job is not None and overdue:
-            said = _deadline_said(job, deadline or 0.0, stop_at_deadline)
-            return Outcome("deadline", submission_id, job=job, said=said, last_lines=tail.last_lines)
-        if job is None and absent:  # seen twice: one odd answer loses no job
-            said = "Ray answers and does not know it: its head was restarted, or somebody deleted the job"
-            return Outcome("lost", submission_id, said=said, last_lines=tail.last_lines)
-        absent = job is None
-        yield Pause(poll if deadline is None else min(poll, max(FIRST_PAUSE, deadline - now())))
-
-
-def _deadline_said(job: RayJob, deadline: float, stop_at_deadline: bool) -> str:
-    limit = iso_utc(deadline)
-    if not stop_at_deadline:
-        return f"still {job.status} at {limit}, the end of waiting; it was left alone"
-    if job.alive:
-        return f"reached its time limit at {limit}, was told to stop, and is still {job.status}"
-    return f"reached its time limit at {limit} and was stopped"
-
-
-def _show_log(submission_id: str, tail: LogTail, *, final: bool) -> Dialogue[None]:
-    def read(answer: Answer) -> str:
-        return str(_json_of(answer)["logs"])
-
-    question = Ask("GET", f"/api/jobs/{submission_id}/logs")
-    try:
-        text = yield from _insist(question, read, patience=SIDE_PATIENCE if final else 0.0)
+        head_since = yield from insist(question, read, patience=min(patience, LONGEST_PAUSE))
     except StateUnknown as error:
-        # Logs are no evidence: a log that cannot be read now is read at the next look.
-        if final:
-            yield Say((f"(the end of the job's log could not be read: {error})",))
-        return
-    if lines := tail.feed(text, final=final):
-        yield Say(tuple(lines))
+        yield Say((f"(the age of Ray's head is not known: {error})",))
+        head_since = now()
+    young = head_since + ORPHAN_SECONDS - now()
+    if young > 0:
+        young = min(young, ORPHAN_SECONDS)  # the head's clock may be fast
+        yield Say(
+            (f"Ray's head is new; waiting {young:.0f} s until no driver of an earlier one can be alive",)
+        )
+        yield Pause(young)
 
 
-def _node_count() -> Dialogue[int]:
-    def read(answer: Answer) -> int:
-        nodes = _json_of(answer)["data"]["summary"]
-        return sum(node["raylet"]["state"] == "ALIVE" for node in nodes)
-
-    try:
-        return (yield from _insist(Ask("GET", "/nodes?view=summary"), read, patience=SIDE_PATIENCE))
-    except StateUnknown as error:
-        yield Say((f"(nodes are not counted, so the job's cost is not known: {error})",))
-        return 0
+def nodes_path(key: str, value: str) -> str:
+    """Return the question for the nodes with one property; it names at most one and counts all."""
+    return f"/api/v0/nodes?limit=1&filter_keys={key}&filter_predicates=%3D&filter_values={value}"
 
 
-def _insist(question: Ask, read: Callable[[Answer], T], *, patience: float) -> Dialogue[T]:
-    """Repeat an idempotent question until ``read`` can make sense of the answer."""
+def insist(question: Ask, read: Callable[[Answer], T], *, patience: float) -> Dialogue[T]:
+    """Repeat an idempotent question until ``read`` can make sense of the answer.
+
+    :raises StateUnknown: if it could not for ``patience`` seconds.
+    """
     asked = 0
-    for pause in _pauses(patience):
+    for pause in pauses(patience):
         answer = yield question
         asked += 1
         try:
             return read(answer)
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, AttributeError):
             yield Pause(pause)
     raise StateUnknown(
         f"asked {asked} times for {question.path} within {patience:.0f} s; the last answer was {answer}"
     )
 
 
-def _pauses(patience: float) -> Iterator[float]:
+def pauses(patience: float) -> Iterator[float]:
     """Growing pauses, at least one, until ``patience`` seconds have passed; jittered, as many wait at once."""
     give_up = now() + patience
     pause = FIRST_PAUSE
@@ -279,7 +274,11 @@ def _pauses(patience: float) -> Iterator[float]:
         pause = min(pause * 2, LONGEST_PAUSE)
 
 
-def _json_of(answer: Answer) -> dict[str, Any]:
+def json_of(answer: Answer) -> dict[str, Any]:
+    """Return the JSON object that an answer is.
+
+    :raises ValueError: if it is anything else.
+    """
     if answer.status != 200:
         raise ValueError(answer)
     value = json.loads(answer.text)
@@ -289,13 +288,15 @@ def _json_of(answer: Answer) -> dict[str, Any]:
 
 
 def _ray_version(answer: Answer) -> str:
-    return str(_json_of(answer)["ray_version"])
+    return str(json_of(answer)["ray_version"])
 
 
 def _refuses(answer: Answer) -> bool:
     """Whether Ray said no. Its head wraps the answer of its job agent: a 400 inside a 500."""
     if answer.status is None or answer.status == 200 or "already exists" in answer.text:
         return False
+    if answer.text.lstrip().startswith("<"):
+        return False  # a page for people: some proxy's, not Ray's
     client_error = 400 <= answer.status < 500 and answer.status not in (408, 429)
     return client_error or "status code 400" in answer.text
 

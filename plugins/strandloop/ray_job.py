@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
 
 from strandloop.errors import JobFailed, JobLost, JobTimeout, RemoteJobError, StateUnknown
 from strandloop.job_record import JobRecord, iso_utc
+from strandloop.ray_bookmark import Bookmark
 
 ALIVE = frozenset({"PENDING", "RUNNING"})
 # STOPPED is not success: somebody ended the job before it had finished.
 ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 
-LAST_LINES = 30
-LONGEST_LINE = 4_000
-LONGEST_REASON = 4_000
-# All but the tabulator and the escape that starts a colour.
-CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f]")
+# Of Ray's message; the cause stands at its end where it is long, as with the output of pip.
+REASON_HEAD, REASON_TAIL = 1_000, 3_000
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class RayJob:
     :param submitted_ms: when the head took the submission (Ray's ``start_time``), ms since the epoch.
     :param ended_ms: when it became terminal, ms since the epoch.
     :param exit_code: of the driver process, None where it did not end by itself.
+    :param driver_node_id: the node that the driver runs on, which has its log; empty before it runs.
     """
 
     submission_id: str
@@ -37,6 +37,7 @@ class RayJob:
     message: str = ""
     error_type: str = ""
     exit_code: int | None = None
+    driver_node_id: str = ""
 
     @classmethod
     def from_answer(cls, answer: dict[str, Any]) -> Self:
@@ -56,6 +57,7 @@ class RayJob:
             message=answer.get("message") or "",
             error_type=answer.get("error_type") or "",
             exit_code=answer.get("driver_exit_code"),
+            driver_node_id=answer.get("driver_node_id") or "",
         )
 
     @property
@@ -68,17 +70,29 @@ class RayJob:
         """Whether the job was seen to succeed."""
         return self.status == "SUCCEEDED"
 
-    def record(self, *, nodes: int = 0) -> JobRecord:
-        """Return the job record for XCom; Ray does not tell when a job left PENDING."""
+    @property
+    def bookmark(self) -> Bookmark:
+        """A bookmark at the very start of this job."""
+        return Bookmark(self.submission_id, self.submitted_ms)
+
+    def record(self, *, nodes: int = 0, running_since: float | None = None) -> JobRecord:
+        """Return the job record for XCom.
+
+        :param running_since: seconds since the epoch; where it is not known, the job counts as started when
+            it was submitted.
+        """
         name, attempt = identity_and_attempt(self.submission_id)
+        submitted = self.submitted_ms / 1000
+        ended = self.ended_ms / 1000 if self.ended_ms else None
+        started = max(submitted, running_since or submitted)
         return JobRecord(
             system="ray",
             id=self.submission_id,
             name=name,
             state=self.status,
-            submitted_at=iso_utc(self.submitted_ms / 1000),
-            started_at=iso_utc(self.submitted_ms / 1000),
-            ended_at=iso_utc(self.ended_ms / 1000) if self.ended_ms else None,
+            submitted_at=iso_utc(submitted),
+            started_at=iso_utc(min(started, ended or started)),
+            ended_at=iso_utc(ended) if ended else None,
             nodes=nodes,
             attempt=attempt,
         )
@@ -96,13 +110,43 @@ def identity_and_attempt(submission_id: str) -> tuple[str, int]:
 
 
 @dataclass(frozen=True)
+class Attempts:
+    """What Ray knows of an identity: the jobs by their numbers, from 1; None where it knows none."""
+
+    jobs: tuple[RayJob | None, ...]
+
+    @property
+    def alive(self) -> list[RayJob]:
+        """The attempts that may still do something; more than one only where somebody else submitted."""
+        return [job for job in self._known() if job.alive]
+
+    @property
+    def result(self) -> RayJob | None:
+        """The last attempt that was seen to succeed."""
+        return next((job for job in reversed(list(self._known())) if job.succeeded), None)
+
+    def next_number(self, *, submitted: int) -> int:
+        """Return the number of the next attempt.
+
+        :param submitted: the last one that Ray is known to have taken; where it does not know it any more,
+            it is lost, and its number is used up.
+        """
+        known = [number for number, job in enumerate(self.jobs, start=1) if job is not None]
+        return max([submitted, *known], default=0) + 1
+
+    def _known(self) -> Iterator[RayJob]:
+        return (job for job in self.jobs if job is not None)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How waiting for a job ended, in values that travel through a trigger event.
 
-    :param end: ``ended`` = the job is terminal; ``deadline`` = the limit passed first; ``lost`` = Ray
-        answers and does not know the job; ``unknown`` = Ray did not answer.
+    :param end: ``ended`` = the job is terminal; ``deadline`` = a limit passed first, and ``said`` tells
+        which; ``lost`` = Ray answers and does not know the job; ``unknown`` = Ray did not answer.
     :param said: what was asked and what answered, where ``end`` is not ``ended``.
     :param nodes: nodes alive when the job ended, 0 if Ray did not say.
+    :param bookmark: how far the job was followed.
     """
 
     end: Literal["ended", "deadline", "lost", "unknown"]
@@ -111,6 +155,7 @@ class Outcome:
     said: str = ""
     nodes: int = 0
     last_lines: tuple[str, ...] = ()
+    bookmark: Bookmark | None = None
 
     def to_event(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -118,9 +163,17 @@ class Outcome:
 
     @classmethod
     def from_event(cls, event: dict[str, Any]) -> Self:
-        """Read what :meth:`to_event` wrote."""
-        job = RayJob(**event["job"]) if event["job"] else None
-        return cls(**{**event, "job": job, "last_lines": tuple(event["last_lines"])})
+        """Read what :meth:`to_event` wrote, in this version or another: keys that it lacks or adds are fine."""
+        known = _known(cls, event)
+        job = event.get("job")
+        return cls(
+            **{
+                **known,
+                "job": RayJob(**_known(RayJob, job)) if job else None,
+                "last_lines": tuple(event.get("last_lines") or ()),
+                "bookmark": Bookmark.from_json(event.get("bookmark")),
+            }
+        )
 
     def record(self) -> JobRecord:
         """Return the record of a job that was seen to succeed.
@@ -128,7 +181,8 @@ class Outcome:
         :raises RemoteJobError: in every other case, by the class that fits.
         """
         if self.end == "ended" and self.job is not None and self.job.succeeded:
-            return self.job.record(nodes=self.nodes)
+            since = self.bookmark.running_since if self.bookmark else None
+            return self.job.record(nodes=self.nodes, running_since=since)
         raise self._error()
 
     def _error(self) -> RemoteJobError:
@@ -147,39 +201,12 @@ class Outcome:
 def _reason(job: RayJob) -> str:
     # Ray repeats the end of the log inside its message; ours is longer and stands below.
     message = job.message.split(", last available logs", maxsplit=1)[0].strip()
-    parts = [job.status, job.error_type, message[:LONGEST_REASON]]
+    if len(message) > REASON_HEAD + REASON_TAIL:
+        message = f"{message[:REASON_HEAD]}\n[...]\n{message[-REASON_TAIL:]}"
+    parts = [job.status, job.error_type, message]
     return ": ".join(part for part in parts if part)
 
 
-class LogTail:
-    """Turns a log that is always read from its start into the lines that are new.
-
-    ``offset`` counts the characters that were shown; it stands just behind the end of a line.
-    """
-
-    def __init__(self) -> None:
-        self.offset = 0
-        self.last_lines: tuple[str, ...] = ()
-
-    def feed(self, text: str, *, final: bool = False) -> list[str]:
-        """Return the complete lines behind the offset; with ``final`` also a last one that has no end."""
-        if len(text) < self.offset:
-            self.offset = 0  # shorter than what was read before: another log
-        end = len(text) if final else text.rfind("\n") + 1
-        fresh = text[self.offset : end] if end > self.offset else ""
-        self.offset += len(fresh)
-        self.last_lines = tuple(
-            _lines("\n".join(text.removesuffix("\n").rsplit("\n", LAST_LINES)[-LAST_LINES:]))
-        )
-        return _lines(fresh)
-
-
-def _lines(text: str) -> list[str]:
-    return [_printable(line) for line in text.removesuffix("\n").split("\n")] if text else []
-
-
-def _printable(line: str) -> str:
-    # A progress bar rewrites its line behind carriage returns: its last state is what a terminal shows.
-    line = line.rstrip("\r").rpartition("\r")[2]
-    line = CONTROL_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", line)
-    return line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + f" … ({len(line)} characters)"
+def _known(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(cls)}
+    return {name: value for name, value in values.items() if name in names}

@@ -7,6 +7,7 @@ import json
 import ssl
 import time
 from base64 import b64encode
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -14,11 +15,14 @@ import httpx
 from airflow.sdk import BaseHook, Connection
 
 from strandloop.errors import InvalidJob
-from strandloop.ray_dialogue import Answer, Ask, Dialogue, Pause, Say
+from strandloop.ray_bookmark import Bookmark
+from strandloop.ray_dialogue import ANSWER_WAIT, Answer, Ask, Dialogue, Fetch, Keep, Pause, Say
 
 # A slow dashboard is waited for; a host that does not even accept a connection is not.
-TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-LINES_AT_ONCE = 100
+CONNECT_WAIT = 10.0
+# What is worked on at once in an event loop; a piece is some milliseconds of work.
+PIECE_BYTES = 16_384
+LINES_AT_ONCE = 50
 
 T = TypeVar("T")
 
@@ -77,11 +81,15 @@ class RayJobHook(BaseHook):
                 if hasattr(connection, "aextra_dejson")
                 else json.loads(connection.extra or "{}")
             )
-            self._dashboard = dashboard_of(connection, extra)
+            # Certificates are files.
+            self._dashboard = await asyncio.to_thread(dashboard_of, connection, extra)
         return self._dashboard
 
-    def play(self, dialogue: Dialogue[T]) -> T:
-        """Play a dialogue to its end, with a client of its own, and return what it returns."""
+    def play(self, dialogue: Dialogue[T], *, keep: Callable[[Bookmark], None] | None = None) -> T:
+        """Play a dialogue to its end, with a client of its own, and return what it returns.
+
+        :param keep: what becomes of the bookmarks of those who follow a job.
+        """
         dashboard, answer = self.dashboard(), None
         with httpx.Client(**_options(dashboard)) as client:
             while True:
@@ -96,16 +104,32 @@ class RayJobHook(BaseHook):
                             answer = _answer(client.send(_request(client, step)))
                         except httpx.HTTPError as error:
                             answer = _silence(error)
+                    case Fetch(path, take):
+                        try:
+                            with client.stream("GET", path) as response:
+                                answer = _header(response)
+                                for piece in response.iter_bytes(PIECE_BYTES):
+                                    if answer.status != 200:
+                                        answer = _with_text(answer, piece)
+                                        break
+                                    self._say(take(piece))
+                        except httpx.HTTPError as error:
+                            answer = _silence(error)
                     case Pause(seconds):
                         time.sleep(seconds)
                     case Say(lines):
-                        for line in lines:
-                            self.log.info("%s", line)
+                        self._say(lines)
+                    case Keep(bookmark) if keep is not None:
+                        keep(bookmark)
 
-    async def aplay(self, dialogue: Dialogue[T]) -> T:
+    async def aplay(
+        self, dialogue: Dialogue[T], *, keep: Callable[[Bookmark], Awaitable[None]] | None = None
+    ) -> T:
         """Do what :meth:`play` does, without blocking the event loop."""
         dashboard, answer = await self.adashboard(), None
-        async with httpx.AsyncClient(**_options(dashboard)) as client:
+        # To make a client reads files: certificates, and the environment's proxies.
+        made = await asyncio.to_thread(httpx.AsyncClient, **_options(dashboard))
+        async with made as client:
             while True:
                 try:
                     step = dialogue.send(answer)
@@ -118,13 +142,32 @@ class RayJobHook(BaseHook):
                             answer = _answer(await client.send(_request(client, step)))
                         except httpx.HTTPError as error:
                             answer = _silence(error)
+                    case Fetch(path, take):
+                        try:
+                            async with client.stream("GET", path) as response:
+                                answer = _header(response)
+                                async for piece in response.aiter_bytes(PIECE_BYTES):
+                                    if answer.status != 200:
+                                        answer = _with_text(answer, piece)
+                                        break
+                                    await self._asay(take(piece))
+                        except httpx.HTTPError as error:
+                            answer = _silence(error)
                     case Pause(seconds):
                         await asyncio.sleep(seconds)
                     case Say(lines):
-                        for number, line in enumerate(lines):
-                            self.log.info("%s", line)
-                            if number % LINES_AT_ONCE == 0:
-                                await asyncio.sleep(0)
+                        await self._asay(lines)
+                    case Keep(bookmark) if keep is not None:
+                        await keep(bookmark)
+
+    def _say(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.log.info("%s", line)
+
+    async def _asay(self, lines: Sequence[str]) -> None:
+        for start in range(0, max(len(lines), 1), LINES_AT_ONCE):
+            self._say(lines[start : start + LINES_AT_ONCE])
+            await asyncio.sleep(0)
 
 
 def dashboard_of(connection: Connection, extra: dict[str, Any]) -> Dashboard:
@@ -174,16 +217,34 @@ def _options(dashboard: Dashboard) -> dict[str, Any]:
         "base_url": dashboard.url,
         "headers": dashboard.headers,
         "verify": dashboard.tls or False,
-        "timeout": TIMEOUT,
+        "timeout": _timeout(ANSWER_WAIT),
     }
 
 
+def _timeout(seconds: float) -> httpx.Timeout:
+    return httpx.Timeout(seconds, connect=min(seconds, CONNECT_WAIT))
+
+
 def _request(client: httpx.Client | httpx.AsyncClient, ask: Ask) -> httpx.Request:
-    return client.build_request(ask.method, ask.path, json=ask.json, content=ask.content)
+    return client.build_request(
+        ask.method, ask.path, json=ask.json, content=ask.content, timeout=_timeout(ask.wait)
+    )
 
 
 def _answer(response: httpx.Response) -> Answer:
     return Answer(response.status_code, response.text)
+
+
+def _header(response: httpx.Response) -> Answer:
+    """Return what a response is before its body: 200 only where that is plain text, as Ray's logs are."""
+    kind = response.headers.get("Content-Type", "")
+    if response.status_code == 200 and not kind.startswith("text/plain"):
+        return Answer(None, f"not a plain text but {kind or 'of no type'}: ")
+    return Answer(response.status_code, "")
+
+
+def _with_text(answer: Answer, piece: bytes) -> Answer:
+    return Answer(answer.status, answer.text + piece.decode("utf-8", "replace"))
 
 
 def _silence(error: httpx.HTTPError) -> Answer:

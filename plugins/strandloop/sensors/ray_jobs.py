@@ -13,8 +13,9 @@ from airflow.sdk.exceptions import AirflowSensorTimeout
 from strandloop.errors import InvalidJob
 from strandloop.hooks.ray_jobs import RayJobHook
 from strandloop.links.ray_jobs import RayJobLink
-from strandloop.ray_dialogue import find, watch
+from strandloop.ray_dialogue import find
 from strandloop.ray_job import Outcome
+from strandloop.ray_watch import watch
 from strandloop.triggers.ray_jobs import RayJobTrigger
 
 if TYPE_CHECKING:

@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from strandloop.errors import JobFailed, JobLost, JobTimeout, RemoteJobError, StateUnknown
-from strandloop.ray_job import LogTail, Outcome, RayJob, identity_and_attempt, submission_id_of
+from strandloop.ray_bookmark import Bookmark
+from strandloop.ray_job import Attempts, Outcome, RayJob, identity_and_attempt, submission_id_of
 
 IDENTITY = "5b680f73-b6b6-55c2-9f27-d912b89a7031"
 # Answer of Ray 2.60, shortened.
@@ -96,6 +98,7 @@ def test_a_failure_says_why_with_the_exit_code_and_the_last_lines() -> None:
 @pytest.mark.parametrize("known", [None, RayJob.from_answer(FAILED)])
 def test_an_outcome_survives_its_journey_through_an_event(known: RayJob | None) -> None:
     outcome = Outcome("lost", f"{IDENTITY}-2", job=known, said="gone", nodes=1, last_lines=("a", "b"))
+    outcome = replace(outcome, bookmark=Bookmark(f"{IDENTITY}-2", 1, 5, 2.5))
     assert Outcome.from_event(json.loads(json.dumps(outcome.to_event()))) == outcome
 
 
@@ -104,30 +107,80 @@ def test_a_submission_id_is_identity_and_attempt() -> None:
     assert identity_and_attempt("raysubmit_ZpVsJu-7") == ("raysubmit_ZpVsJu-7", 1)
 
 
-def test_a_log_is_shown_once_and_by_complete_lines() -> None:
-    tail = LogTail()
-    assert tail.feed("one\ntw") == ["one"]
-    assert tail.feed("one\ntw") == []
-    assert tail.feed("one\ntwo\n\nthree") == ["two", ""]
-    assert tail.feed("one\ntwo\n\nthree", final=True) == ["three"]
-    assert tail.feed("one\ntwo\n\nthree", final=True) == []
-    assert tail.last_lines == ("one", "two", "", "three")
+# What HEAD of 2026-11-24 sent: a task that was deferred by it may be resumed by this version.
+OLD_EVENT = {
+    "end": "ended",
+    "submission_id": f"{IDENTITY}-1",
+    "job": {
+        "submission_id": f"{IDENTITY}-1",
+        "status": "SUCCEEDED",
+        "submitted_ms": 1795255921648,
+        "ended_ms": 1795255925566,
+        "message": "",
+        "error_type": "",
+        "exit_code": 0,
+    },
+    "said": "",
+    "nodes": 3,
+    "last_lines": ["a", "b"],
+}
 
 
-def test_a_log_that_became_shorter_is_another_log() -> None:
-    tail = LogTail()
-    tail.feed("one\ntwo\n")
-    assert tail.feed("new\n") == ["new"]
+def test_events_of_other_versions_are_understood() -> None:
+    old = Outcome.from_event(OLD_EVENT)
+    assert old.record().to_xcom()["state"] == "SUCCEEDED"
+    assert (old.nodes, old.last_lines, old.bookmark) == (3, ("a", "b"), None)
+    later = Outcome.from_event({**OLD_EVENT, "more": 1, "job": {**OLD_EVENT["job"], "more": 1}})  # type: ignore[dict-item]
+    assert later == old
 
 
-def test_the_last_lines_are_the_last_thirty() -> None:
-    tail = LogTail()
-    tail.feed("".join(f"{n}\n" for n in range(100)), final=True)
-    assert tail.last_lines == tuple(str(n) for n in range(70, 100))
+def test_a_job_has_started_when_it_was_seen_to() -> None:
+    def started(since: float | None) -> str | None:
+        return job("SUCCEEDED").record(running_since=since).started_at
+
+    assert started(None) == "2026-11-21T10:12:01Z"
+    assert started(1795255923.0) == "2026-11-21T10:12:03Z"
+    assert started(1795255999.0) == "2026-11-21T10:12:05Z"  # seen by another clock than that of its end
+    assert started(1.0) == "2026-11-21T10:12:01Z"
 
 
-def test_progress_bars_long_lines_and_binary_bytes_do_no_harm() -> None:
-    shown = LogTail().feed("10%\r50%\r100%\r\n" + "x" * 9_000 + "\na\x00b\x1b[31mred\tend\n")
-    assert shown[0] == "100%"
-    assert shown[1] == "x" * 4_000 + " … (9000 characters)"
-    assert shown[2] == "a\N{REPLACEMENT CHARACTER}b\x1b[31mred\tend"
+def test_a_long_reason_keeps_its_end_where_pip_says_what_was_wrong() -> None:
+    message = "runtime_env setup failed: " + "x" * 50_000 + "ERROR: No matching distribution found for nosuch"
+    failed = RayJob("job-1", "FAILED", submitted_ms=1, message=message)
+    with pytest.raises(JobFailed) as raised:
+        Outcome("ended", "job-1", job=failed).record()
+    assert "runtime_env setup failed: xxx" in str(raised.value)
+    assert str(raised.value).endswith("ERROR: No matching distribution found for nosuch")
+    assert len(str(raised.value)) < 5_000
+
+
+def attempts(*states: str | None) -> Attempts:
+    return Attempts(
+        tuple(state and RayJob(f"id-{n}", state, submitted_ms=1) for n, state in enumerate(states, start=1))
+    )
+
+
+@pytest.mark.parametrize(
+    ("states", "submitted", "alive", "result", "next_number"),
+    [
+        ((), 0, [], None, 1),
+        ((), 1, [], None, 2),  # taken once, and the head forgot it: lost
+        (("RUNNING",), 1, ["id-1"], None, 2),
+        (("PENDING",), 0, ["id-1"], None, 2),
+        (("SUCCEEDED",), 0, [], "id-1", 2),
+        (("FAILED",), 1, [], None, 2),
+        (("STOPPED",), 1, [], None, 2),
+        (("FAILED", "RUNNING"), 1, ["id-2"], None, 3),
+        (("FAILED", "STOPPED", "SUCCEEDED"), 3, [], "id-3", 4),
+        ((None, "RUNNING"), 1, ["id-2"], None, 3),
+        (("SUCCEEDED", "RUNNING"), 0, ["id-2"], "id-1", 3),
+        ((None, None), 0, [], None, 1),  # nothing says that these numbers were ever used
+    ],
+)
+def test_the_attempts_that_count(
+    states: tuple[str | None, ...], submitted: int, alive: list[str], result: str | None, next_number: int
+) -> None:
+    found = attempts(*states)
+    assert [job.submission_id for job in found.alive] == alive
+    assert (found.result.submission_id if found.result else None) == result
+    assert found.next_number(submitted=submitted) == next_number

@@ -11,7 +11,8 @@ from airflow.sdk import Connection
 
 from strandloop.errors import InvalidJob, StateUnknown
 from strandloop.hooks.ray_jobs import RayJobHook, dashboard_of
-from strandloop.ray_dialogue import Answer, find, submit, watch
+from strandloop.ray_dialogue import Answer, Fetch, find, submit
+from strandloop.ray_watch import watch
 
 
 def connection(**fields: Any) -> Connection:
@@ -65,7 +66,7 @@ def test_a_connection_that_cannot_work_is_named(fields: dict, extra: dict, said:
 
 def test_both_clients_play_the_same_dialogue(served_head: Any) -> None:
     hook = RayJobHook()
-    served_head.log = "one\ntwo\n"
+    served_head.log = b"one\ntwo\n"
     assert hook.play(submit({"submission_id": "job-1", "entrypoint": "true"}, patience=5)).status == "PENDING"
     assert hook.play(watch("job-1", poll=0.01, patience=5)).job.succeeded
 
@@ -97,6 +98,49 @@ def test_a_server_error_is_asked_again(served_head: Any, monkeypatch: pytest.Mon
     assert len(served_head.asked) == 3
 
 
+def fetch(way: str, taken: list[bytes]) -> Answer:
+    """Fetch a log by one of the two clients, and return how that ended."""
+
+    def dialogue() -> Any:
+        return (yield Fetch("/api/v0/logs/file?node_id=n", lambda piece: taken.append(piece) or []))
+
+    hook = RayJobHook()
+    answer: Answer = hook.play(dialogue()) if way == "play" else asyncio.run(hook.aplay(dialogue()))
+    return answer
+
+
+@pytest.mark.parametrize("way", ["play", "aplay"])
+def test_a_log_is_read_piece_by_piece_as_it_is(served_head: Any, way: str) -> None:
+    served_head.log = bytes(range(256)) * 1_000
+    taken: list[bytes] = []
+    assert fetch(way, taken) == Answer(200, "")
+    assert b"".join(taken) == served_head.log
+    assert max(map(len, taken)) == 16_384
+
+
+@pytest.mark.parametrize("way", ["play", "aplay"])
+def test_a_log_that_breaks_off_is_not_whole(served_head: Any, way: str) -> None:
+    served_head.log, served_head.log_breaks_at = b"x" * 100_000, 50_000
+    taken: list[bytes] = []
+    assert fetch(way, taken).status is None
+    assert 0 < len(b"".join(taken)) <= 50_000
+
+
+@pytest.mark.parametrize("way", ["play", "aplay"])
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (Answer(500, "A file is not found"), "HTTP 500: A file is not found"),
+        (Answer(200, "<html>please log in</html>"), "not a plain text but application/json: <html>please"),
+    ],
+)
+def test_what_is_no_log_is_not_taken_for_one(served_head: Any, way: str, trouble: Answer, said: str) -> None:
+    served_head.trouble = iter([trouble])
+    taken: list[bytes] = []
+    assert said in str(fetch(way, taken))
+    assert taken == []
+
+
 @pytest.mark.parametrize("way", ["play", "aplay"])
 def test_a_dashboard_that_is_not_there_is_unknown(
     way: str, unused_port: int, monkeypatch: pytest.MonkeyPatch
@@ -122,5 +166,5 @@ def unused_port() -> int:
 def test_the_plugins_know_no_ray() -> None:
     plugins = Path(__file__).parents[4] / "plugins" / "strandloop"
     ours = [*plugins.glob("ray_*.py"), *plugins.glob("*/ray_jobs.py")]
-    assert len(ours) == 7
+    assert len(ours) == 12
     assert not [path for path in ours if "import ray" in path.read_text()]
