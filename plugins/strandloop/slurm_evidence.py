@@ -196,15 +196,25 @@ def _is_job(number: str, evidence: Evidence) -> bool:
     return job_id == evidence.job_id and bool(of_array) is (evidence.index is not None)
 
 
+_FIELD = re.compile(r"[A-Z][\w/:]*")
+
+
 def scontrol_fields(line: str) -> dict[str, str]:
     """Read one line of ``scontrol show job --oneliner``; of a key that comes twice, the first counts.
 
     Free text of the user (the comment) stands behind the fields that matter, so it cannot forge them.
     """
     fields: dict[str, str] = {}
-    for match in re.finditer(r"(?:^|\s)([A-Z][\w/:]*)=(.*?)(?=\s+[A-Z][\w/:]*=|\s*$)", line):
-        fields.setdefault(match[1], match[2].strip())
-    return fields
+    key = ""
+    for word in line.split(" "):
+        name, equals, value = word.partition("=")
+        if equals and _FIELD.fullmatch(name):
+            key = "" if name in fields else name
+            if key:
+                fields[key] = value
+        elif key:
+            fields[key] += f" {word}"
+    return {key: value.strip() for key, value in fields.items()}
 
 
 def _exit_pair(text: str) -> tuple[int | None, str]:

@@ -22,6 +22,7 @@ from strandloop.slurm_submission import Remembered, Submission
 from strandloop.slurm_submitter import Submitter
 from strandloop.slurm_waiting import Run, cancel, settle, wait
 from strandloop.slurm_watch import Outcome, WatchPlan, job_in_words
+from strandloop.succession import Succession
 from strandloop.triggers.slurm import SlurmJobTrigger
 
 # Where Airflow has a store that survives retries (3.3), it remembers the last job that was submitted.
@@ -171,12 +172,16 @@ class SlurmJobOperator(BaseOperator):
         self.durable = durable
         self.cancel_on_kill = cancel_on_kill
         self._identity: str | None = None
+        self._succession: Succession | None = None
         self._killed = False
+        self._left_alone = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Make sure that the job is there, and wait for it if that was asked for."""
         ti = context["ti"]
         self._identity = identity = identity_of(ti)
+        self._succession = Succession(context)
+        self._succession.begin()
         with SlurmHook(self.ssh_conn_id) as hook:
 
             def run(command: Command) -> Completed:
@@ -185,20 +190,14 @@ class SlurmJobOperator(BaseOperator):
                     raise RemoteJobError(f"the task was ended while it worked on job {identity}")
                 return hook.run(command)
 
-            try:
-                record = self._ensure(run, context, identity)
-                SlurmJobLink().persist(ti, url=hook.url(_log_path(record)))
-                self.log.info("%s; its files are in %s", job_in_words(record), record.job_dir)
-                if not self.wait_for_completion or record.state == JobState.SUCCEEDED:
-                    return record.to_xcom()
-                plan = self._plan(record, reader=f"{identity[:8]}-{ti.try_number}")
-                if not self.deferrable:
-                    return settle(run, wait(run, plan, say=self.log.info))
-            except RemoteJobError:
-                # The kill may have come while the submission was on its way, and found nothing to cancel.
-                if self._killed and self.cancel_on_kill:
-                    cancel(hook.run, identity, patience=KILL_WAIT)
-                raise
+            record = self._ensure(run, context, identity)
+            SlurmJobLink().persist(ti, url=hook.url(_log_path(record)))
+            self.log.info("%s; its files are in %s", job_in_words(record), record.job_dir)
+            if not self.wait_for_completion or record.state == JobState.SUCCEEDED:
+                return record.to_xcom()
+            plan = self._plan(record, reader=f"{identity[:8]}-{ti.try_number}")
+            if not self.deferrable:
+                return settle(run, wait(run, plan, say=self.log.info))
         return self.defer(
             trigger=SlurmJobTrigger(self.ssh_conn_id, cancel_on_kill=self.cancel_on_kill, **plan.to_kwargs()),
             method_name="execute_complete",
@@ -206,13 +205,22 @@ class SlurmJobOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Take the trigger's event: the job's record, or the reason for failing."""
+        outcome = Outcome.from_event(event)
+        self._identity, self._succession = str(outcome.record["name"]), Succession(context)
         with SlurmHook(self.ssh_conn_id) as hook:
-            return settle(hook.run, Outcome.from_event(event))
+            return settle(hook.run, outcome)
 
     def on_kill(self) -> None:
-        """Cancel the job and wait until it is gone; over a connection of its own, for this interrupts."""
+        """Cancel the job and wait until it is gone; over a connection of its own, for this interrupts.
+
+        A leftover of an earlier try leaves the job alone: the try that has followed answers for it.
+        """
         self._killed = True
-        if self._identity is None or not self.cancel_on_kill:
+        if self._identity is None or self._succession is None or not self.cancel_on_kill:
+            return
+        if self._succession.superseded():
+            self._left_alone = True
+            self.log.info("another try has taken over job %s, which is left alone", self._identity)
             return
         with SlurmHook(self.ssh_conn_id) as hook:
             gone = cancel(hook.run, self._identity, patience=KILL_WAIT)
@@ -232,11 +240,15 @@ class SlurmJobOperator(BaseOperator):
             self._cancel_cleared(run, earlier_identities_of(context["ti"]))
         store = context.get("task_state_store")
         submitter = Submitter(run, log=self.log.info, patience=self.unknown_timeout_seconds)
-        record = submitter.ensure(
-            self._submission(identity),
-            durable=self.durable,
-            remembered=_remembered(store.get(SUBMITTED) if store is not None else None, identity),
-        )
+        remembered = _remembered(store.get(SUBMITTED) if store is not None else None, identity)
+        try:
+            record = submitter.ensure(self._submission(identity), durable=self.durable, remembered=remembered)
+        except RemoteJobError:
+            # A kill that came while the submission was on its way found nothing to cancel.
+            if self._killed and self.cancel_on_kill and not self._left_alone:
+                with SlurmHook(self.ssh_conn_id) as hook:
+                    cancel(hook.run, identity, patience=KILL_WAIT)
+            raise
         if store is not None:
             store.set(
                 SUBMITTED,

@@ -20,15 +20,18 @@ from strandloop.triggers.slurm import SlurmJobTrigger
 class SlurmJobSensor(BaseSensorOperator):
     """Waits for a job and passes its log on; returns the finished job's record by XCom.
 
-    It fails if the job was seen to fail. Its ``timeout`` ends the waiting and leaves the job alone; the
-    two limits below cancel the job. Ending the sensor by hand leaves the job alone too, unless
-    ``cancel_on_kill`` is set.
+    It fails if the job was seen to fail; of a job array, naming the elements that did not succeed, once
+    none is alive any more. Of an array it passes on not the logs but the changes of its elements' states.
+
+    Its ``timeout`` ends the waiting and leaves the job alone; the two limits below cancel the job. Ending
+    the sensor by hand leaves the job alone too, unless ``cancel_on_kill`` is set.
 
     :param job: the reference that :class:`~strandloop.operators.slurm.SlurmJobOperator` returned.
     :param ssh_conn_id: connection to the login node; it must carry the ``host_key`` extra.
     :param deferrable: whether it waits in the triggerer.
-    :param queue_timeout_seconds: the job is cancelled if it has not started so long after submission.
-    :param run_timeout_seconds: the job is cancelled if it has run so long.
+    :param queue_timeout_seconds: the job is cancelled if it has waited so long in the queue, see
+        :class:`~strandloop.slurm_watch.WatchPlan`.
+    :param run_timeout_seconds: the job, or one element of an array, is cancelled if it has run so long.
     :param unknown_timeout_seconds: the task fails if nobody can tell so long how the job stands. In
         ``reschedule`` mode, which keeps no memory between two looks, ``timeout`` alone bounds that.
     :param cancel_on_kill: whether ending or clearing the deferred sensor by hand cancels the job.

@@ -35,3 +35,15 @@ def test_a_line_without_end_is_cut_so_that_memory_stays_bounded() -> None:
 def test_bytes_that_are_no_text_do_no_harm() -> None:
     assert printable(b"\x1b[31mred\x1b[0m \xff\x00\r\n") == "[31mred[0m \ufffd"
     assert printable(b" 10%\r 50%\r100%\n") == "100%"
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_a_line_that_is_cut_is_cut_between_characters(before: int) -> None:
+    text = "x" * before + "\N{DNA DOUBLE HELIX}" * 5000
+    tail = LogTail()
+    seen = tail.feed(text.encode()) + tail.finish()
+    assert "".join(seen) == text and tail.offset == len(text.encode())
+
+
+def test_a_cut_makes_progress_in_bytes_that_are_no_text() -> None:
+    assert len(LogTail().feed(b"\x80" * (LONGEST_LINE + 1))) == 1

@@ -1,113 +1,20 @@
-"""Submitting at most once. The commands run for real, in front of a Slurm that is a few lines of shell."""
+"""Submitting at most once. The commands run for real, in front of a toy of a Slurm."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from strandloop.errors import ConnectionBroken, InvalidJob, StateUnknown, SubmitRefused
 from strandloop.hooks.slurm import Completed
-from strandloop.job_record import JobRecord
 from strandloop.slurm_commands import Command
 from strandloop.slurm_state import JobState, Resolution
-from strandloop.slurm_submission import Submission
+from strandloop.slurm_submission import Remembered
 from strandloop.slurm_submitter import Submitter
-
-# One file per job, "<name>|<state>|<reason>"; a job that is over is one that the controller forgot.
-PROLOGUE = """#!/bin/bash
-jobs=$FAKE_SLURM/jobs
-[ -e "$FAKE_SLURM/down" ] && { echo "error: Unable to contact slurm controller (connect failure)" >&2; exit 1; }
-for argument in "$@"; do case $argument in --name=*) name=${argument#--name=};; esac; done
-"""
-PROGRAMS = {
-    "sbatch": """
-[ -e "$FAKE_SLURM/refuse" ] && { echo "sbatch: error: Invalid partition name specified" >&2; exit 1; }
-for argument in "$@"; do case $argument in --job-name=*) name=${argument#--job-name=};; esac; done
-id=$(($(ls "$jobs" | wc -l) + 1)); cat > "$FAKE_SLURM/$id.sbatch"; echo "$@" > "$FAKE_SLURM/$id.options"
-echo "$name|PENDING|JobHeldUser" > "$jobs/$id"; echo "$id"
-""",
-    "squeue": """
-[ "$2" = --name ] && for id in $(ls "$jobs"); do
-    IFS='|' read -r job state why < "$jobs/$id"
-    [ "$job" = "$3" ] && [ "$state" != GONE ] && echo "$id|$state|$why"
-done
-exit 0
-""",
-    "scontrol": """
-case $1 in
-release) sed -i 's/|.*/|RUNNING|None/' "$jobs/$2" ;;
-show) if [ "$2" = config ]; then printf 'BOOT_TIME = 2026-11-21T10:03:42\\nClusterName = toy\\n'; exit; fi
-    [ -e "$jobs/$4" ] && IFS='|' read -r job state why < "$jobs/$4"
-    if [ "${state:-GONE}" = GONE ]; then echo "slurm_load_jobs error: Invalid job id specified"; exit 1; fi
-    echo "JobId=$4 JobName=$job JobState=$state Reason=$why Restarts=0 ExitCode=0:0 NumNodes=1" ;;
-esac
-""",
-    "scancel": """
-for id in $(ls "$jobs"); do
-    if [ "$1" = "$id" ] || { [ -n "$name" ] && grep -q "^$name|" "$jobs/$id"; }; then
-        sed -i 's/|.*/|GONE|None/' "$jobs/$id"
-    fi
-done
-""",
-    "sacct": 'echo "Slurm accounting storage is disabled"; exit 1',
-}
-NAME = "c68145c3-3aba-4e10-971b-e4b6047cb1cf"
-
-
-@dataclass
-class Cluster:
-    """A login node, and a toy of a Slurm behind it.
-
-    :param breaks: called before and after each command with the command's words; may raise.
-    """
-
-    root: Path
-    breaks: Callable[[str, str], None] = lambda when, words: None
-    said: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for folder in ("bin", "jobs", "fsx"):
-            (self.root / folder).mkdir()
-        for program, text in PROGRAMS.items():
-            path = self.root / "bin" / program
-            path.write_text(PROLOGUE + text)
-            path.chmod(0o755)
-
-    def run(self, command: Command) -> Completed:
-        words = " ".join(command.args[3:])
-        self.breaks("before", words)
-        path = f"{self.root / 'bin'}:{os.environ['PATH']}"
-        done = subprocess.run(
-            command.args,
-            input=command.stdin,
-            capture_output=True,
-            env={"PATH": path, "FAKE_SLURM": str(self.root)},
-        )
-        self.breaks("after", words)
-        return Completed(done.returncode, done.stdout, done.stderr)
-
-    def submission(self, **changes: object) -> Submission:
-        fields = {"identity": NAME, "job_root": str(self.root / "fsx"), "script": "echo hello\n", **changes}
-        return Submission(**fields)  # type: ignore[arg-type]
-
-    def ensure(self, patience: float = 0.0) -> JobRecord:
-        submitter = Submitter(self.run, self.said.append, patience=patience, look_interval=0.01)
-        return submitter.ensure(self.submission())
-
-    def end(self, record: JobRecord, resolution: Resolution | None = None) -> None:
-        """Let the controller forget a job; with a resolution, as somebody saw it end."""
-        (self.root / "jobs" / record.id).write_text(f"{NAME}|GONE|None\n")
-        if resolution is not None:
-            Path(str(record.job_dir), "verdict.json").write_text(resolution.to_verdict(record.id))
-
-    def states(self) -> list[str]:
-        return [path.read_text().split("|")[1] for path in sorted((self.root / "jobs").iterdir())]
+from tests.plugins.strandloop.toy_slurm import NAME, Cluster
 
 
 @pytest.fixture
@@ -144,13 +51,12 @@ def test_attaches_to_a_job_that_lives(cluster: Cluster) -> None:
 
 def test_takes_a_job_that_succeeded(cluster: Cluster) -> None:
     first = cluster.ensure()
-    times = {"started_at": "2026-11-21T10:04:09Z", "ended_at": "2026-11-21T10:05:00Z"}
-    report = {"job_id": first.id, "exit_code": 0, "told": "", "hosts": "n1", "nodes": 1, "restart_count": 0}
-    Path(str(first.job_dir), "exit.json").write_text(json.dumps({**report, **times}))
+    cluster.report(first)
     cluster.end(first)
     (cluster.root / "down").touch()
     taken = cluster.ensure()
-    assert (taken.id, taken.state, taken.nodes, taken.ended_at) == ("1", "SUCCEEDED", 1, times["ended_at"])
+    assert (taken.id, taken.state, taken.nodes) == ("1", "SUCCEEDED", 1)
+    assert taken.ended_at == "2026-11-21T10:05:00Z"
 
 
 def test_submits_the_next_attempt_of_a_job_that_failed(cluster: Cluster) -> None:
@@ -231,3 +137,134 @@ def test_a_controller_that_is_down_is_waited_for(cluster: Cluster) -> None:
 def test_a_job_root_that_slurm_would_read_otherwise_is_refused(cluster: Cluster, job_root: str) -> None:
     with pytest.raises(InvalidJob, match="job_root"):
         cluster.submission(job_root=job_root)
+
+
+def test_an_array_is_one_job_with_a_log_for_each_element(cluster: Cluster) -> None:
+    record = cluster.ensure(array="0-9%2")
+    assert (record.id, record.array) == ("1", "0-9%2")
+    options = (cluster.root / "1.options").read_text()
+    assert "--array=0-9%2" in options and f"--output={record.job_dir}/job.%a.log" in options
+    assert cluster.ensure(array="0-9%2") == record
+    assert cluster.states() == ["RUNNING"]
+
+
+def test_the_next_attempt_of_an_array_runs_what_did_not_succeed(cluster: Cluster) -> None:
+    first = cluster.ensure(array="0-3%2")
+    for index, code in {0: 0, 1: 4, 2: 0}.items():
+        cluster.report(first, code, index=index)
+    cluster.end(first, Resolution(JobState.FAILED, "2 of 4 elements did not succeed"))
+    second = cluster.ensure(array="0-3%2")
+    assert (second.id, second.attempt, second.array) == ("2", 2, "1,3%2")
+    cluster.report(second, index=1)
+    cluster.end(second, Resolution(JobState.FAILED, "1 of 2 elements did not succeed"))
+    third = cluster.ensure(array="0-3%2")
+    assert (third.attempt, third.array) == (3, "3%2")
+    cluster.report(third, index=3)
+    cluster.end(third)
+    taken = cluster.ensure(array="0-3%2")
+    assert (taken.id, taken.state, taken.array) == ("3", "SUCCEEDED", "3%2")
+
+
+def test_nothing_is_submitted_beside_an_array_of_which_an_element_is_unknown(cluster: Cluster) -> None:
+    first = cluster.ensure(array="0-1")
+    cluster.report(first, 4, index=0)
+    cluster.end(first)
+    with pytest.raises(StateUnknown, match=r"1 FAILED, 1 UNKNOWN|1 UNKNOWN, 1 FAILED"):
+        cluster.ensure(array="0-1")
+
+
+def test_an_attempt_counts_from_its_script_on(cluster: Cluster) -> None:
+    """Its submitter stopped after it had written down which elements it meant."""
+    first = cluster.ensure(array="0-1")
+    cluster.report(first, 0, index=0)
+    cluster.report(first, 4, index=1)
+    cluster.end(first, Resolution(JobState.FAILED, "1 of 2 elements did not succeed"))
+    cluster.breaks = broken("before", "/2/script.sbatch")
+    with pytest.raises(ConnectionBroken):
+        cluster.ensure(patience=-1, array="0-1")
+    assert (cluster.root / "fsx" / NAME / "2" / "array").exists()
+    assert (second := cluster.ensure(array="0-1")).array == "1" and second.attempt == 2
+
+
+@pytest.mark.parametrize("array", ["0-", "9-1", "a"])
+def test_an_array_that_sbatch_would_not_understand_is_refused(cluster: Cluster, array: str) -> None:
+    with pytest.raises(InvalidJob, match="array"):
+        cluster.submission(array=array)
+
+
+def test_without_durability_a_retry_cancels_what_lives_first(cluster: Cluster) -> None:
+    first = cluster.ensure(durable=False)
+    second = cluster.ensure(patience=5, durable=False)
+    assert (first.id, second.id, second.attempt) == ("1", "2", 2)
+    assert cluster.states() == ["GONE", "RUNNING"]
+
+
+def test_without_durability_a_result_is_not_taken_and_an_array_runs_whole(cluster: Cluster) -> None:
+    first = cluster.ensure(durable=False, array="0-1")
+    cluster.report(first, index=0)
+    cluster.report(first, index=1)
+    cluster.end(first)
+    second = cluster.ensure(patience=5, durable=False, array="0-1")
+    assert (second.id, second.attempt, second.array) == ("2", 2, "0-1")
+
+
+def test_without_durability_a_cut_after_sbatch_still_leaves_one_job(cluster: Cluster) -> None:
+    cluster.ensure(durable=False)
+    cluster.breaks = broken("after", "sbatch --")
+    record = cluster.ensure(patience=5, durable=False)
+    assert (record.id, record.attempt) == ("2", 2) and cluster.states() == ["GONE", "RUNNING"]
+
+
+def test_without_durability_nothing_is_submitted_while_the_controller_is_down(cluster: Cluster) -> None:
+    cluster.ensure()
+    (cluster.root / "down").touch()
+    with pytest.raises(ConnectionBroken, match="Unable to contact"):
+        cluster.ensure(durable=False)
+    (cluster.root / "down").unlink()
+    assert cluster.states() == ["RUNNING"]
+
+
+def test_what_was_submitted_and_left_no_trace_is_not_submitted_again(cluster: Cluster) -> None:
+    """The file system was wiped, or the connection leads elsewhere: a memory apart knows better."""
+    remembered = Remembered(1, "41", "toy@2026-11-21T10:03:42")
+    with pytest.raises(StateUnknown, match=r"job 41 is neither.*Clear the task"):
+        cluster.ensure(remembered=remembered)
+    assert cluster.states() == []
+    first = cluster.ensure()
+    cluster.end(first, Resolution(JobState.FAILED, "x"))
+    with pytest.raises(StateUnknown, match="attempt 2"):
+        cluster.ensure(remembered=Remembered(2, "41", None))
+
+
+def test_a_job_whose_directory_was_wiped_is_found_in_the_queue(cluster: Cluster) -> None:
+    (cluster.root / "jobs" / "1").write_text(f"{NAME}|RUNNING|None\n")
+    record = cluster.ensure(remembered=Remembered(3, "1", None), array="0-1")
+    assert (record.id, record.attempt, record.array) == ("1", 3, "0-1")
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_another_cluster_behind_the_connection_is_noticed(cluster: Cluster, durable: bool) -> None:
+    """By name: a controller that was started again is the same one."""
+    first = cluster.ensure()
+    note = Path(str(first.job_dir), "submitted.json")
+    note.write_text(note.read_text().replace("10:03:42", "09:00:00"))
+    assert cluster.ensure().id == "1"
+    note.write_text(note.read_text().replace("toy@", "big@"))
+    with pytest.raises(StateUnknown, match=r"cluster 'big', and the connection leads to cluster 'toy'"):
+        cluster.ensure(durable=durable)
+    assert cluster.states() == ["RUNNING"]
+
+
+def test_a_queue_that_hides_the_new_job_is_not_believed(cluster: Cluster) -> None:
+    """squeue answers empty once, right after sbatch: the job stays held until it is seen."""
+    original, hidden = cluster.run, [1]
+
+    def run(command: Command) -> Completed:
+        if hidden and "squeue" in command.args:
+            hidden.clear()
+            return Completed(0, b"", b"")
+        return original(command)
+
+    submitter = Submitter(run, cluster.said.append, patience=5, look_interval=0.01)
+    assert submitter.ensure(cluster.submission()).id == "1"
+    assert cluster.states() == ["RUNNING"] and any("does not list job 1" in said for said in cluster.said)
