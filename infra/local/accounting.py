@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from infra.local.layout import StackError, current_user
 from infra.local.part import SYSTEM_PATH, Part, program, required_program
+from infra.local.slurm_conf import munge_socket, slurm_directory
 
 PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db", "my_print_defaults", "sacct", "sacctmgr")
 
@@ -108,7 +109,7 @@ class Accounting(Part):
         with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as target:
             target.write(f"""# Written by `python -m infra.local up --with accounting`.
 AuthType=auth/munge
-AuthInfo=socket={self.layout.runtime / "munge.socket"}
+AuthInfo=socket={munge_socket(self.layout)}
 DbdHost={socket.gethostname().partition(".")[0]}
 DbdAddr=127.0.0.1
 DbdPort={self.ports["slurmdbd"]}
@@ -132,4 +133,4 @@ StorageLoc=slurm_acct_db
 
     @property
     def _directory(self) -> Path:
-        return self.layout.state / "slurm"
+        return slurm_directory(self.layout)

@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from infra.local.layout import current_user
+from infra.local.memory_cgroup import MemoryCgroup
 from infra.local.part import SYSTEM_PATH, Part, call, program, required_program
+from infra.local.slurm_conf import (
+    CLUSTER_NAME,
+    NODES,
+    cpus_per_node,
+    munge_socket,
+    saved_state,
+    slurm_conf,
+    slurm_directory,
+    spool,
+)
 
-NODES = ("n1", "n2")
-CLUSTER_NAME = "strandloop-local"
 DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("munge", "sbatch", "squeue", "sinfo", "scontrol", "scancel", "mpirun")
 
@@ -86,7 +94,7 @@ class SlurmCluster(Part):
     def describe(self) -> str:
         """The nodes and the configuration."""
         accounting = "with" if self._has_accounting() else "without"
-        nodes = f"nodes {', '.join(NODES)} of {_cpus_per_node()} CPUs"
+        nodes = f"nodes {', '.join(NODES)} of {cpus_per_node()} CPUs"
         return f"{nodes}, {accounting} accounting, SLURM_CONF={self.config}"
 
     def sweep(self) -> None:
@@ -102,10 +110,14 @@ class SlurmCluster(Part):
             self._jobs_left, what="cancelling Slurm jobs", watch=("slurmctld",), timeout_s=30.0
         )
 
+    def tidy(self) -> None:
+        """Remove the control group that confined the jobs."""
+        self._cgroup.remove()
+
     def wipe(self) -> None:
         """Take the controller's memory, as when its machine is built anew: it counts jobs from 1 again."""
         self.processes.end("slurmctld")
-        shutil.rmtree(self._directory / "state")
+        shutil.rmtree(saved_state(self.layout))
         self.bring_up()
 
     def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -158,87 +170,49 @@ class SlurmCluster(Part):
                 target.write(secrets.token_bytes(128))
 
     def _write_configuration(self) -> None:
-        for directory in (self._directory, self._directory / "state", *map(self._spool, NODES)):
+        spools = [spool(self.layout, node) for node in NODES]
+        for directory in (self._directory, saved_state(self.layout), *spools):
             directory.mkdir(mode=0o755, exist_ok=True)
         self.config.write_text(self._configuration())
+        if self._cgroup.available():
+            self._confine()
 
     def _is_configured(self) -> bool:
         return self.config.exists() and self.config.read_text() == self._configuration()
 
     def _configuration(self) -> str:
-        user = current_user()
-        nodes = "\n".join(
-            f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1"
-            f" Port={self.ports[f'slurmd-{node}']} CPUs={_cpus_per_node()} State=UNKNOWN"
-            for node in NODES
+        return slurm_conf(
+            self.layout,
+            self.ports,
+            with_accounting=self._has_accounting(),
+            with_memory_cgroup=self._cgroup.available(),
+            site=self.site_conf,
         )
-        accounting = ["AccountingStorageType=accounting_storage/none"]
-        if self._has_accounting():
-            accounting = [
-                "AccountingStorageType=accounting_storage/slurmdbd",
-                "AccountingStorageHost=127.0.0.1",
-                f"AccountingStoragePort={self.ports['slurmdbd']}",
-                # With MUNGE this is not a password but the socket of the munged to use.
-                f"AccountingStoragePass={self._socket}",
-            ]
-        storage = "\n".join(accounting)
-        return f"""# Written by `python -m infra.local up`.
-ClusterName={CLUSTER_NAME}
-SlurmctldHost={socket.gethostname().partition(".")[0]}(127.0.0.1)
-SlurmctldPort={self.ports["slurmctld"]}
-# Listen on loopback only.
-CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
-SlurmUser={user}
-SlurmdUser={user}
-AuthType=auth/munge
-AuthInfo=socket={self._socket}
-CredType=cred/munge
-StateSaveLocation={self._directory / "state"}
-# Short, since slurmstepd makes sockets there.
-SlurmdSpoolDir={self._spool("%n")}
-SlurmctldPidFile={self.layout.runtime / "slurmctld.pid"}
-SlurmdPidFile={self.layout.runtime / "slurmd-%n.pid"}
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-MpiDefault=none
-# Two nodes share one machine, so each is what this file says and not what it sees.
-SlurmdParameters=config_overrides
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
-SchedulerType=sched/backfill
-ReturnToService=2
-MinJobAge=300
-SlurmctldTimeout=60
-SlurmdTimeout=30
-MessageTimeout=20
-KillWait=10
-InactiveLimit=0
-PropagateResourceLimits=NONE
-{storage}
-JobAcctGatherType=jobacct_gather/none
-JobCompType=jobcomp/none
-MailProg=/bin/true
-{nodes}
-PartitionName=compute Nodes={",".join(NODES)} Default=YES MaxTime=INFINITE State=UP
-{self.site_conf.strip()}
-"""
+
+    def _confine(self) -> None:
+        """Give Slurm a control group to confine jobs in."""
+        self._cgroup.make()
+        (self._directory / "cgroup.conf").write_text(
+            "# Written by `python -m infra.local up`.\n"
+            "CgroupPlugin=cgroup/v1\n"
+            f"CgroupMountpoint={self._cgroup.mount_point}\n"
+            "ConstrainRAMSpace=yes\n"
+            "# A job that is over its memory ends, and does not swap.\n"
+            "ConstrainSwapSpace=yes\n"
+        )
 
     def _environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("HOME", "LANG", "USER", "TZ") if name in os.environ}
         return {**kept, "PATH": SYSTEM_PATH, "SLURM_CONF": str(self.config)}
 
-    def _spool(self, node: str) -> Path:
-        return self.layout.runtime / f"slurmd-{node}"
+    @property
+    def _cgroup(self) -> MemoryCgroup:
+        return MemoryCgroup(self.layout)
 
     @property
     def _socket(self) -> Path:
-        return self.layout.runtime / "munge.socket"
+        return munge_socket(self.layout)
 
     @property
     def _directory(self) -> Path:
-        return self.layout.state / "slurm"
-
-
-def _cpus_per_node() -> int:
-    """The machine's CPUs shared out among the nodes."""
-    return max(1, (os.cpu_count() or 1) // len(NODES))
+        return slurm_directory(self.layout)

@@ -24,7 +24,7 @@ class SshServer(Part):
 
     def start(self) -> None:
         """Make the keys where there are none, and start sshd."""
-        self._make_keys()
+        self.make_keys()
         if self.down():
             if os.getuid() == 0:
                 # sshd confines its unprivileged half there; Debian's service would have made it.
@@ -69,7 +69,8 @@ class SshServer(Part):
         """The host's public key as ``type base64``, as Airflow's ``host_key`` extra wants it."""
         return " ".join((self._directory / "host_ed25519.pub").read_text().split()[:2])
 
-    def _make_keys(self) -> None:
+    def make_keys(self) -> None:
+        """Make the host's and the user's keys where there are none, and the files that name them."""
         self._directory.mkdir(mode=0o700, exist_ok=True)
         for key in (self._directory / "host_ed25519", self.user_key):
             if not key.exists():

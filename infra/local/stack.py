@@ -76,6 +76,7 @@ class Stack:
             self.ports.save(self._ports_file)
             for part in parts:
                 part.bring_up()
+        self.ssh.make_keys()  # the environment names the host's key, whether sshd is wanted or not
         values = stack_environment(ray=self.ray, ssh=self.ssh, slurm=self.slurm)
         if self.moto in parts:
             values["STRANDLOOP_MOTO_ENDPOINT"] = self.moto.url

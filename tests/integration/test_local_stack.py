@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from infra.local.memory_cgroup import MemoryCgroup
+from infra.local.process_table import marked, process_table
+from infra.local.processes import MARK
 from infra.local.stack import Stack
 
 pytestmark = pytest.mark.integration
@@ -129,6 +132,70 @@ def test_a_killed_daemon_is_reported_and_started_again(stack: Mapping[str, str],
 
     assert _command("up", stack_state).returncode == 0
     assert _command("status", stack_state).returncode == 0
+
+
+@pytest.fixture
+def slurm_only(tmp_path: Path) -> Iterator[Stack]:
+    """A stack that is not up yet and goes down at the end, whose Slurm forgets jobs quickly."""
+    stack = Stack(tmp_path / "state", free_ports=True, slurm_site_conf="MinJobAge=2")
+    yield stack
+    stack.down()
+    assert not marked(f"{MARK}={stack.layout.runtime}/", process_table())
+
+
+def test_accounting_joins_a_cluster_at_work_and_stays(slurm_only: Stack, tmp_path: Path) -> None:
+    slurm, go = slurm_only.slurm, tmp_path / "go"
+    slurm_only.up(("slurm",))
+    job = _submit(slurm_only, f"until [ -e {go} ]; do sleep 0.1; done")
+    _await(lambda: "JobState=RUNNING" in slurm.run("scontrol", "show", "job", job).stdout)
+
+    slurm_only.up(("slurm", "accounting"))  # Slurm's daemons start anew, the job goes on
+    assert "accounting_storage/slurmdbd" in slurm.run("scontrol", "show", "config").stdout
+    assert "JobState=RUNNING" in slurm.run("scontrol", "show", "job", job).stdout
+    go.touch()
+    _await(lambda: _account(slurm_only, job) == ["COMPLETED|0:0"])
+    assert next(part for part in slurm_only.status() if part.name == "accounting").problem is None
+
+    slurm_only.down()
+    slurm_only.up(("slurm", "accounting"))
+    assert _account(slurm_only, job) == ["COMPLETED|0:0"]
+
+
+def test_a_wiped_controller_counts_from_1_again_and_accounting_tells_the_jobs_apart(
+    slurm_only: Stack,
+) -> None:
+    slurm_only.up(("slurm", "accounting"))
+    assert _submit(slurm_only, "exit 3") == "1"
+    _await(lambda: _account(slurm_only, "1") == ["FAILED|3:0"])
+
+    slurm_only.slurm.wipe()
+
+    assert slurm_only.slurm.run("scontrol", "show", "job", "1").returncode != 0
+    assert _submit(slurm_only, "true") == "1"
+    _await(lambda: _account(slurm_only, "1") == ["FAILED|3:0", "COMPLETED|0:0"])
+
+
+def test_a_job_over_its_memory_is_ended_and_a_job_that_ended_is_forgotten(slurm_only: Stack) -> None:
+    slurm_only.up(("slurm",))
+    hold = "exec python3 -c 'import time; held = bytearray(300_000_000); time.sleep(100)'"
+    job = _submit(slurm_only, hold, "--mem=50M")
+    # Where the stack has no control group, slurmstepd ends the job, and Slurm knows no reason.
+    state = "OUT_OF_MEMORY" if MemoryCgroup(slurm_only.layout).available() else "FAILED"
+    show = slurm_only.slurm.run
+    _await(lambda: f"JobState={state}" in show("scontrol", "show", "job", job).stdout)
+    _await(lambda: "Invalid job id" in show("scontrol", "show", "job", job).stderr)
+
+
+def _submit(stack: Stack, body: str, *options: str) -> str:
+    submitted = stack.slurm.run("sbatch", "--parsable", "--output=/dev/null", *options, f"--wrap={body}")
+    assert submitted.returncode == 0, submitted.stderr
+    return submitted.stdout.strip()
+
+
+def _account(stack: Stack, job: str) -> list[str]:
+    """What accounting says of all jobs that had this number."""
+    command = ("sacct", "-X", "-D", "--noheader", "--parsable2", "--format=state,exitcode", "-j", job)
+    return stack.slurm.run(*command).stdout.splitlines()
 
 
 def _command(name: str, state: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
