@@ -19,9 +19,16 @@ _OURS = {
     "--open-mode": "--open-mode",
     "--parsable": "--parsable",
 }
-_WITHOUT_VALUE = {"--hold", "--parsable", "-H"}
-#: Options under which a submission cannot be followed.
-_REFUSED = {"-W": "--wait", "--wrap": "--wrap"}
+_WITHOUT_VALUE = {"--hold", "--parsable"}
+#: Options under which a submission cannot be followed: it does not return, is none, or goes elsewhere.
+_REFUSED = {
+    "-W": "--wait",
+    "--wrap": "--wrap",
+    "--test-only": "--test-only",
+    "-M": "--clusters",
+    "hetjob": "hetjob",
+    "packjob": "packjob",
+}
 
 #: Exit status of a second job that found the attempt's directory taken.
 DUPLICATE = 98
@@ -139,10 +146,8 @@ def array_of(script: str) -> str | None:
     for options in _directives(script):
         rest = iter(options)
         for option in rest:
-            if option in ("--array", "-a"):
-                found = next(rest, "")
-            elif option.startswith(("--array=", "-a")):
-                found = option.removeprefix("--array=").removeprefix("-a")
+            if _name(option) == "--array":
+                found = _value(option) or next(rest, "")
     return found
 
 
@@ -162,12 +167,27 @@ def _without_ours(options: list[str]) -> Iterator[str]:
     """Leave out the options that the operator sets itself, with their values."""
     rest = iter(options)
     for option in rest:
-        key = option.split("=", 1)[0] if option.startswith("--") else option[:2]
-        refused = _REFUSED.get(key, key)
-        if refused in _REFUSED.values():
-            raise InvalidJob(f"the batch script asks for {option!r}: {refused} is not supported here")
-        if key in _OURS or key in _OURS.values():
-            if key not in _WITHOUT_VALUE and option == key:
-                next(rest, None)
-        else:
+        name = _name(option)
+        if name in _REFUSED.values():
+            raise InvalidJob(f"the batch script asks for {option!r}: {name} is not supported here")
+        if name not in _OURS.values():
             yield option
+        elif name not in _WITHOUT_VALUE and not _value(option):
+            next(rest, None)
+
+
+def _name(option: str) -> str:
+    """Return the long name of an option of ours, which sbatch lets people abbreviate; else what is written."""
+    known = _OURS | _REFUSED
+    if not option.startswith("--"):
+        return known.get(option, known.get(option[:2], option))
+    written = option.partition("=")[0]
+    names = {name for name in known.values() if name.startswith(written)}
+    if written in names or len(names) != 1 or len(written) < 4:
+        return written
+    return names.pop()
+
+
+def _value(option: str) -> str:
+    """Return the value that is written in one word with its option: ``--array=1-9``, ``-a1-9``."""
+    return option.partition("=")[2] if option.startswith("--") else option[2:]

@@ -146,9 +146,7 @@ def resolve(evidence: Evidence) -> Resolution:
     if account is not None:
         stale = report is not None and (report.restarts or 0) < (account.restarts or 0)
         resolution = _weigh(account, None if stale else report)
-        # Accounting does not know what a controller that is down will do with a job whose node failed.
-        early = account.source == "sacct" and resolution.state.failed and not evidence.forgotten
-        if resolution.state is not JobState.UNKNOWN and not early:
+        if resolution.state is not JobState.UNKNOWN and _final(account, resolution, evidence):
             return resolution
     if (verdict := _verdict(evidence)) is not None:
         return verdict
@@ -180,6 +178,17 @@ def _weigh(account: Account, report: Account | None) -> Resolution:
         # squeue shows COMPLETED without an exit code: seen to end, not seen to succeed.
         state = JobState.UNKNOWN if account.exit_code is None else JobState.FAILED
     return _conclude(state, account)
+
+
+def _final(account: Account, resolution: Resolution, evidence: Evidence) -> bool:
+    """Whether the scheduler's word can be taken as it is; accounting's only of an end.
+
+    It shows jobs running, or waiting to start again, that a controller lost: for ever. And it does not know
+    what a controller that is down will do with a job whose node failed.
+    """
+    if account.source != "sacct" or resolution.state is JobState.SUCCEEDED:
+        return True
+    return resolution.state.failed and evidence.forgotten
 
 
 def _unhurt(report: Account) -> bool:

@@ -177,22 +177,19 @@ class Submitter:
             return self._submit(submission, decision.attempt, array, lookup.cluster)
         unseen = Attempt(decision.attempt, {"array": submission.array or ""})
         attempt = next((a for a in lookup.attempts if a.number == decision.attempt), unseen)
-        if decision.action == "take":
-            self.log(f"taking the result of job {decision.job_id}: {decision.reason}")
-        else:
-            self.log(f"attaching to job {decision.job_id}, attempt {decision.attempt}: {decision.reason}")
-            job = next((job for job in lookup.jobs if job.job_id == decision.job_id), None)
-            if not attempt.submitted:
-                if job is not None and job.held_by_us:
-                    self._must(release(decision.job_id))
-                return self._note(submission, decision, attempt.array, lookup.cluster)
         noted = attempt.submitted
         cluster = noted.get("cluster") or lookup.cluster
         record = self._record(submission, attempt.number, decision.job_id, attempt.array, cluster)
         record = replace(record, submitted_at=noted.get("submitted_at") or record.submitted_at)
-        if decision.action == "attach" or newest is None:
+        if decision.action == "take" and newest is not None:
+            self.log(f"taking the result of job {decision.job_id}: {decision.reason}")
+            return newest.applied_to(record)
+        self.log(f"attaching to job {decision.job_id}, attempt {decision.attempt}: {decision.reason}")
+        if noted:
             return record
-        return newest.applied_to(record)
+        if any(job.job_id == decision.job_id and job.held_by_us for job in lookup.jobs):
+            self._must(release(decision.job_id))
+        return self._noted(record)
 
     def _submit(
         self, submission: Submission, attempt: int, array: str | None, cluster: str
@@ -208,6 +205,7 @@ class Submitter:
         if array is not None:
             self._must(write_file(posixpath.join(job_dir, ARRAY), f"{array}\n".encode()))
         self._must(write_file(posixpath.join(job_dir, SCRIPT), submission.script.encode()))
+        submitted_at = utc_now()
         done = self.run(
             submit(text, job_dir=job_dir, name=submission.identity, options=submission.options, array=array)
         )
@@ -225,15 +223,14 @@ class Submitter:
             self._must(cancel(job_id))
             return None
         self._must(release(job_id))
-        return self._note(submission, Plan("attach", "", attempt, job_id), array, cluster)
+        record = self._record(submission, attempt, job_id, array, cluster)
+        return self._noted(replace(record, submitted_at=submitted_at))
 
-    def _note(self, submission: Submission, decision: Plan, array: str | None, cluster: str) -> JobRecord:
+    def _noted(self, record: JobRecord) -> JobRecord:
         """Write beside the job which number it has; from here on it may be waited for by number."""
-        record = self._record(submission, decision.attempt, decision.job_id, array, cluster)
-        note = {"job_id": record.id, "cluster": cluster, "submitted_at": record.submitted_at}
-        self._must(
-            write_file(posixpath.join(str(record.job_dir), SUBMITTED), (json.dumps(note) + "\n").encode())
-        )
+        note = {"job_id": record.id, "cluster": record.cluster, "submitted_at": record.submitted_at}
+        path = posixpath.join(str(record.job_dir), SUBMITTED)
+        self._must(write_file(path, (json.dumps(note) + "\n").encode()))
         return record
 
     def _must(self, command: Command) -> Completed:

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -156,13 +157,32 @@ def ended(environment: Mapping[str, str], shared: Path) -> dict[str, Ended]:
         "environment": {"WHO": "{{ dag.dag_id }}, $HOME"},
         "nodes": "{{ 1 + 1 }}",
     }
+    operators |= {
+        f"array_{ending}_{mode}": {
+            "body": f"#!/bin/bash\n#SBATCH --array=0-4\necho element $SLURM_ARRAY_TASK_ID; {body}",
+            "array": "0-5%4",
+            "deferrable": mode == "deferred",
+        }
+        for ending, body in {
+            "success": "true",
+            "failure": "case $SLURM_ARRAY_TASK_ID in 1|4) exit 4;; esac",
+        }.items()
+        for mode in ("sync", "deferred")
+    }
+    operators["progress"] = {
+        "body": """echo '{"percent": 41.7, "rate": 12, "unit": "reads"}' > progress.json; sleep 2""",
+    }
+    operators["good_array"] = {"body": "true", "array": "1,3", "wait_for_completion": False}
+    operators["bad_array"] = {
+        "body": "exit $SLURM_ARRAY_TASK_ID", "array": "0-2", "wait_for_completion": False,
+    }  # fmt: skip
     operators["bad_partition"] = {"body": "true", "partition": "nowhere"}
     operators["too_big"] = {"body": "true", "mem": "4000G"}
     operators["good"] = {"body": "sleep 1; echo done", "wait_for_completion": False}
     operators["bad"] = {"body": "echo broken; exit 4", "wait_for_completion": False}
     sensors = {
         f"{of}_{mode}": [of, {"deferrable": mode == "deferred", "poke_interval": 0.5}]
-        for of in ("good", "bad")
+        for of in ("good", "bad", "good_array", "bad_array")
         for mode in ("sync", "deferred")
     }
     return Dag(environment, shared / "jobs", f"slurm_{uuid.uuid4().hex[:8]}").run(sensors, **operators)
@@ -174,7 +194,8 @@ def test_success(ended: dict[str, Ended], mode: str) -> None:
     assert task.state == "success", task.log
     assert (task.record["system"], task.record["state"]) == ("slurm", "SUCCEEDED")
     assert (task.record["nodes"], task.record["attempt"]) == (1, 1)
-    assert task.record["submitted_at"] <= task.record["started_at"] <= task.record["ended_at"]
+    times = [datetime.fromisoformat(task.record[f"{what}_at"]) for what in ("submitted", "started", "ended")]
+    assert times == sorted(times)
     assert task.record["cluster"] and Path(task.record["job_dir"], "exit.json").is_file()
     assert task.log.count("reads: 12") == 1 and task.log.count("no line end") == 1
 
@@ -192,6 +213,36 @@ def test_failures_say_why(ended: dict[str, Ended], ending: str, words: list[str]
     task = ended[f"{ending}_{mode}"]
     assert (task.state, task.record) == ("failed", None)
     assert all(word in task.log for word in words), task.log
+
+
+@MODES
+def test_an_array_succeeds_as_a_whole(ended: dict[str, Ended], mode: str) -> None:
+    task = ended[f"array_success_{mode}"]
+    assert task.state == "success", task.log
+    assert (task.record["state"], task.record["array"]) == ("SUCCEEDED", "0-5%4")
+    assert "all of its 6 elements succeeded" in task.log
+    assert len(list(Path(task.record["job_dir"]).glob("job.[0-5].log"))) == 6
+
+
+@MODES
+def test_an_array_fails_with_the_list_of_its_failed_elements(ended: dict[str, Ended], mode: str) -> None:
+    task = ended[f"array_failure_{mode}"]
+    assert task.state == "failed", task.log
+    said = task.log.rpartition("JobFailed")[2]
+    assert "2 of 6 elements did not succeed" in said and "its script ended with 4, exit code 4, on n" in said
+    assert "| job.1.log:" in said and "| element 4" in said
+
+
+@MODES
+def test_a_sensor_waits_for_an_array(ended: dict[str, Ended], mode: str) -> None:
+    good, bad = ended[f"good_array_{mode}"], ended[f"bad_array_{mode}"]
+    assert good.state == "success" and good.record["array"] == "1,3", good.log
+    assert bad.state == "failed" and "2 of 3 elements did not succeed" in bad.log, bad.log
+    assert "1 FAILED: its script ended with 1" in bad.log and "2 FAILED: its script ended with 2" in bad.log
+
+
+def test_progress_is_shown(ended: dict[str, Ended]) -> None:
+    assert ended["progress"].log.count("progress: 41.7 % done, 12 reads/s") == 1
 
 
 @MODES
@@ -242,6 +293,34 @@ def test_a_failed_job_is_followed_by_the_next_attempt(dag: Dag, shared: Path) ->
     first, second = dag.run(job=job)["job"], dag.run(job=job)["job"]
     assert (first.state, second.state) == ("failed", "success")
     assert second.record["attempt"] == 2
+
+
+def test_the_next_attempt_of_an_array_runs_only_what_did_not_succeed(dag: Dag, shared: Path) -> None:
+    flag, count = shared / f"flag_{dag.dag_id}", shared / f"count_{dag.dag_id}"
+    body = f"echo $SLURM_ARRAY_TASK_ID >> {count}; [ $SLURM_ARRAY_TASK_ID != 1 ] || [ -e {flag} ] || exit 5"
+    job = {"body": body, "array": "0-2"}
+    first = dag.run(job=job)["job"]
+    flag.touch()
+    second = dag.run(job=job)["job"]
+    assert (first.state, second.state) == ("failed", "success"), second.log
+    assert (second.record["attempt"], second.record["array"]) == (2, "1")
+    assert sorted(count.read_text().split()) == ["0", "1", "1", "2"]
+
+
+def test_without_durability_a_retry_cancels_the_old_job(dag: Dag, hook: SlurmHook, shared: Path) -> None:
+    count, go = shared / f"count_{dag.dag_id}", shared / f"go_{dag.dag_id}"
+    body = f"echo x >> {count}; while [ ! -e {go} ]; do sleep 0.1; done"
+    job = {"body": body, "durable": False}
+    first = dag.start(job=job)
+    until(count.is_file)
+    first.kill()
+    first.communicate()
+    second = dag.start(job=job)
+    until(lambda: count.read_text() == "x\nx\n")
+    assert len(jobs(hook, dag.name_of("job"))) == 1
+    go.touch()
+    task = finish(second)["job"]
+    assert task.state == "success" and task.record["attempt"] == 2, task.log
 
 
 @MODES

@@ -99,13 +99,16 @@ def test_the_whole_text_is_as_recorded() -> None:
     assert text == GOLDEN.read_text()
 
 
-@pytest.mark.parametrize("option", ["--wait", "-W"])
-def test_a_submission_must_return(option: str) -> None:
+@pytest.mark.parametrize(
+    "option",
+    ["--wait", "-W", "--wrap=true", "--test-only", "-M other", "--clusters=other", "--clust=other", "hetjob"],
+)
+def test_a_submission_must_be_one_job_of_this_cluster(option: str) -> None:
     with pytest.raises(InvalidJob, match="not supported"):
         batch_script(f"#!/bin/bash\n#SBATCH {option}\n", job_dir="/j")
 
 
-@pytest.mark.parametrize("option", ["--array=1-9%2", "--array 1-9%2", "-a 1-9%2", "-a1-9%2"])
+@pytest.mark.parametrize("option", ["--array=1-9%2", "--array 1-9%2", "-a 1-9%2", "-a1-9%2", "--arr=1-9%2"])
 def test_an_array_of_the_script_is_found_and_left_to_the_submission(option: str) -> None:
     script = f"#!/bin/bash\n#SBATCH --array=5\n#SBATCH --nodes=2 {option} --account=a1\ntrue"
     assert array_of(script) == "1-9%2"

@@ -133,7 +133,9 @@ def test_evidence_is_weighed(expected: JobState, evidence: dict[str, object]) ->
         (JobState.CANCELLED, ["CANCELLED by 1000|0:0"]),
         (JobState.CANCELLED, ["CANCELLED+|0:0"]),
         (JobState.FAILED, ["COMPLETED|0:0", "FAILED|2:0"]),
-        (JobState.RUNNING, ["NODE_FAIL|0:0", "RUNNING|0:0"]),
+        # What the controller has lost runs, or waits to start again, in accounting for ever.
+        (JobState.UNKNOWN, ["NODE_FAIL|0:0", "RUNNING|0:0"]),
+        (JobState.UNKNOWN, ["REQUEUED|0:0"]),
         (JobState.UNKNOWN, []),
     ],
 )
@@ -143,6 +145,40 @@ def test_accounting_speaks_of_the_last_run_when_the_controller_has_forgotten(
     times = "2026-11-21T10:04:09|2026-11-21T10:05:00|2|n[1-2]"
     text = "\n".join(f"7|{NAME}|{row}|{times}" for row in rows)
     assert state(scontrol=FORGOTTEN, squeue=FORGOTTEN, sacct=Answer(0, text)) is expected
+
+
+@pytest.mark.parametrize(
+    ("expected", "state_and_reason", "exit_code", "reports"),
+    [
+        (JobState.CANCELLED, "CANCELLED Reason=None", "0:15", [None, (143, "TERM"), (0, "TERM")]),
+        (JobState.TIMEOUT, "TIMEOUT Reason=TimeLimit", "0:0", [None, (143, "TERM"), (0, "TERM"), (1, "")]),
+        (JobState.OUT_OF_MEMORY, "OUT_OF_MEMORY Reason=OutOfMemory", "0:125", [None, (137, ""), (0, "")]),
+        (JobState.NODE_FAILED, "NODE_FAIL Reason=NodeDown", "0:0", [None, (143, "TERM"), (0, "TERM")]),
+        (JobState.FAILED, "PREEMPTED Reason=None", "0:0", [None, (143, "TERM"), (0, "TERM")]),
+        (JobState.TIMEOUT, "DEADLINE Reason=DeadLine", "0:0", [None, (143, "TERM")]),
+        (JobState.NODE_FAILED, "BOOT_FAIL Reason=None", "0:0", [None]),
+    ],
+)
+@pytest.mark.parametrize("fields", ["", "StepMgrEnabled=Yes "], ids=["22.05", "25.11"])
+def test_endings_are_red_for_the_right_reason_whatever_the_exit_file_says(
+    expected: JobState,
+    state_and_reason: str,
+    exit_code: str,
+    reports: list[tuple[int, str] | None],
+    fields: str,
+) -> None:
+    """Without accounting: scontrol and the exit file are all there is."""
+    said = Answer(
+        0,
+        f"JobId=7 JobName={NAME} UserId=ec2-user(1000) GroupId=ec2-user(1000) MCS_label=N/A Priority=1 Nice=0 "
+        f"Account=(null) QOS=normal JobState={state_and_reason} Dependency=(null) Requeue=1 Restarts=0 "
+        f"BatchFlag=1 Reboot=0 ExitCode={exit_code} RunTime=00:01:00 TimeLimit=00:01:00 TimeMin=N/A "
+        "SubmitTime=2026-11-21T10:04:08 StartTime=2026-11-21T10:04:09 EndTime=2026-11-21T10:05:09 "
+        f"NodeList=compute-st-[1-2] BatchHost=compute-st-1 {fields}NumNodes=2",
+    )
+    for report in reports:
+        left = None if report is None else exit_file(report[0], told=report[1])
+        assert state(scontrol=said, exit_file=left) is expected
 
 
 def test_accounting_alone_cannot_say_that_a_job_will_not_start_again() -> None:
