@@ -5,9 +5,11 @@ They are started, killed and ended through the stack's process records, so nothi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import uuid
@@ -90,6 +92,7 @@ class AirflowServices:
             capture_output=True,
             timeout=200,
         )
+        _never_give_a_trigger_id_twice(self.home / "airflow.db")
         for component in COMPONENTS:
             self.start(component)
         until(self._ready, seconds=180, what="Airflow is up and has read the DAGs")
@@ -223,6 +226,24 @@ class Run:
         for path in sorted(folder.glob("attempt=*.log*")):
             texts += [_line(line) for line in path.read_text(errors="replace").splitlines()]
         return "\n".join(texts)
+
+
+def _never_give_a_trigger_id_twice(database: Path) -> None:
+    """Make SQLite count trigger ids on, as the databases do that Airflow is run on for real.
+
+    By itself it gives the id of the trigger that was deleted last to the next one, and Airflow takes the
+    end of the one for the end of the other: seen as a task that failed when it was cleared while deferred.
+    """
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        found = connection.execute(
+            "SELECT sql FROM sqlite_master WHERE tbl_name = 'trigger' ORDER BY type DESC"
+        )
+        table, *indexes = [sql for (sql,) in found]
+        counting = table.replace("id INTEGER NOT NULL", "id INTEGER PRIMARY KEY AUTOINCREMENT", 1)
+        counting = counting.replace("CONSTRAINT trigger_pkey PRIMARY KEY (id),", "")
+        assert "AUTOINCREMENT" in counting and "trigger_pkey" not in counting
+        for statement in ("DROP TABLE trigger", counting, *indexes):
+            connection.execute(statement)
 
 
 def _line(line: str) -> str:

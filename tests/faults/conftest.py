@@ -70,9 +70,11 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(autouse=True)
 def no_fault_is_left(world: World) -> Iterator[None]:
-    """What one test breaks is whole again for the next."""
+    """What one test breaks is whole again for the next; every row that it put down must be right."""
+    world.problems.clear()
     yield
     world.login.clear()
+    assert not world.problems, "\n\n".join(world.problems)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -61,7 +62,16 @@ class SlurmFaults:
 
     @contextmanager
     def controller_down(self) -> Iterator[None]:
-        """The controller is killed, and started again at the end of the block."""
+        """The controller is killed, and started again at the end of the block.
+
+        What it has not written down by then it does not know afterwards: a job of which it does not know
+        that it runs is started once more. So it is given the few seconds that it takes to write.
+        """
+        saved, now = self._stack.layout.state / "slurm" / "state" / "job_state", time.time()
+        self.job_of_somebody_else()  # something to write
+        until(
+            lambda: saved.exists() and saved.stat().st_mtime > now, what="the controller has saved its state"
+        )
         self._stack.processes.kill("slurmctld")
         try:
             yield

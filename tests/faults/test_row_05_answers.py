@@ -12,18 +12,23 @@ MODES = ("sync", "deferred")
 NOT_KNOWN = "slurm_load_jobs error: Invalid job id specified"
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_squeue_answers_empty_once_after_a_worker_was_killed(world: World, mode: str) -> None:
+def test_squeue_answers_empty_once_after_a_worker_was_killed(world: World) -> None:
     """The submitter stopped before it could note the job; its successor must not believe the first look."""
-    job = world.job()
-    sbatch = world.login.holds_after("sbatch")
-    run = world.airflow.trigger(f"slurm_{mode}_retried", body=job.script())
-    sbatch.wait_until_arrived()
-    empty = world.login.answers("squeue", "", match=world.identities(run)[0])
-    run.kill_worker()
-    sbatch.open()
-    empty.wait_until_used()
-    world.row(5, "squeue answers empty once", run, job, expected="success")
+    started = []
+    for mode in MODES:
+        job = world.job()
+        run = world.airflow.trigger(f"slurm_{mode}_retried", body=job.script())
+        started.append((run, job, world.login.holds_after("sbatch", match=world.identities(run)[0])))
+    empty = []
+    for run, _, sbatch in started:
+        sbatch.wait_until_arrived()
+        empty.append(world.login.answers("squeue", "", match=world.identities(run)[0]))
+        run.kill_worker()
+        sbatch.open()
+    for fault in empty:
+        fault.wait_until_used()
+    for run, job, _ in started:
+        world.row(5, "squeue answers empty once", run, job, expected="success")
 
 
 def test_commands_that_time_out_print_garbage_or_forget(world: World) -> None:

@@ -29,15 +29,18 @@ def test_connections_are_cut_and_sshd_is_restarted_while_jobs_run(world: World) 
         world.row(6, "SSH cut while polling, sshd restarted", run, job, expected="success")
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_connection_is_cut_after_sbatch_ran_and_before_its_answer_came(world: World, mode: str) -> None:
-    job = world.job()
-    sbatch = world.login.holds_after("sbatch")
-    run = world.airflow.trigger(f"slurm_{mode}", body=job.script())
-    sbatch.wait_until_arrived()
+def test_the_connection_is_cut_after_sbatch_ran_and_before_its_answer_came(world: World) -> None:
+    started = []
+    for mode in MODES:
+        job = world.job()
+        run = world.airflow.trigger(f"slurm_{mode}", body=job.script())
+        started.append((run, job, world.login.holds_after("sbatch", match=world.identities(run)[0])))
+    for _, _, sbatch in started:
+        sbatch.wait_until_arrived()
     assert world.ssh.cut()
-    sbatch.open()
-    world.row(6, "SSH cut after sbatch, before its answer", run, job, expected="success")
+    for run, job, sbatch in started:
+        sbatch.open()
+        world.row(6, "SSH cut after sbatch, before its answer", run, job, expected="success")
 
 
 def test_another_host_key_is_refused(world: World) -> None:

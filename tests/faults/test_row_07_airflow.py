@@ -12,38 +12,30 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 MODES = ("sync", "deferred")
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_worker_is_killed_before_it_submits(world: World, mode: str) -> None:
-    job = world.job()
-    look = world.login.holds_before("squeue")
-    run = world.airflow.trigger(f"slurm_{mode}_retried", body=job.script())
-    look.wait_until_arrived()
-    run.kill_worker()
-    look.open()
-    world.row(7, "worker killed before submit", run, job, expected="success")
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_the_worker_is_killed_between_submit_and_store(world: World, mode: str) -> None:
-    job = world.job()
-    sbatch = world.login.holds_after("sbatch")
-    run = world.airflow.trigger(f"slurm_{mode}_retried", body=job.script())
-    sbatch.wait_until_arrived()
-    run.kill_worker()
-    sbatch.open()
-    world.row(7, "worker killed between submit and store", run, job, expected="success")
-
-
-def test_the_worker_is_killed_while_it_polls(world: World) -> None:
-    job = world.job()
-    run = world.airflow.trigger("slurm_sync_retried", body=job.script(job.wait))
-    job.wait_until_started()
-    until(lambda: "RUNNING" in run.log(), what="the task has seen its job running")
-    run.kill_worker()
-    run.processes(tries=2)
-    until(lambda: "attaching to job" in run.log(), what="the next try has found the job")
-    job.go()
-    world.row(7, "worker killed while polling synchronously", run, job, expected="success")
+def test_workers_are_killed(world: World) -> None:
+    """Before they submit, between submit and store, and while they poll; the next try goes on from there."""
+    faults = {
+        "before submit": ("squeue", world.login.holds_before),
+        "between submit and store": ("sbatch", world.login.holds_after),
+    }
+    held = []
+    for fault, (command, hold) in faults.items():
+        for mode in MODES:
+            job = world.job()
+            run = world.airflow.trigger(f"slurm_{mode}_retried", body=job.script())
+            held.append((fault, run, job, hold(command, match=world.identities(run)[0])))
+    polling = world.job()
+    polling_run = world.run_seen_running("slurm_sync_retried", polling, polling.script(polling.wait))
+    polling_run.kill_worker()
+    for _, run, _, gate in held:
+        gate.wait_until_arrived()
+        run.kill_worker()
+        gate.open()
+    until(lambda: "attaching to job" in polling_run.log(), what="the next try has found the job")
+    polling.go()
+    world.row(7, "worker killed while polling synchronously", polling_run, polling, expected="success")
+    for fault, run, job, _ in held:
+        world.row(7, f"worker killed {fault}", run, job, expected="success")
 
 
 def test_the_triggerer_is_killed_while_a_task_is_deferred(world: World) -> None:
@@ -62,33 +54,29 @@ def test_the_triggerer_is_killed_while_a_task_is_deferred(world: World) -> None:
     assert told == [f"line {n} of the log" for n in range(1, 41)]
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_scheduler_is_killed_and_its_workers_live_on(world: World, mode: str) -> None:
+def test_the_scheduler_is_killed_and_its_workers_live_on(world: World) -> None:
     """The next scheduler starts the synchronous task again while the first try is still at work."""
-    job = world.job()
-    run = world.airflow.trigger(f"slurm_{mode}_retried", body=job.script(job.wait))
-    job.wait_until_started()
-    until(lambda: "RUNNING" in run.log(), what="the task has seen its job running")
+    started = {}
+    for mode in MODES:
+        job = world.job()
+        started[mode] = (world.run_seen_running(f"slurm_{mode}_retried", job, job.script(job.wait)), job)
+    run, _ = started["sync"]
+    first = run.processes()
     world.airflow.kill("scheduler")
     world.airflow.start("scheduler")
-    if mode == "sync":
-        first = run.processes()
-        until(lambda: run.processes()["task"] != first["task"], seconds=120, what="a second try is at work")
-        until(lambda: find_process(first["task"]) is None, seconds=120, what="the first try has been ended")
-    else:
-        until(world.airflow.healthy, what="the next scheduler is at work")
-    job.go()
-    world.row(7, "scheduler killed and restarted", run, job, expected="success")
+    until(lambda: run.processes()["task"] != first["task"], what="a second try is at work")
+    until(lambda: find_process(first["task"]) is None, what="the first try has been ended")
+    for run, job in started.values():
+        job.go()
+        world.row(7, "scheduler killed and restarted", run, job, expected="success")
 
 
 def test_the_machine_of_scheduler_and_workers_is_lost(world: World) -> None:
     job = world.job()
-    run = world.airflow.trigger("slurm_sync_retried", body=job.script(job.wait))
-    job.wait_until_started()
-    until(lambda: "RUNNING" in run.log(), what="the task has seen its job running")
+    run = world.run_seen_running("slurm_sync_retried", job, job.script(job.wait))
+    first = run.processes()
     world.airflow.kill_all_of("scheduler")
     world.airflow.start("scheduler")
-    first = run.processes()
-    until(lambda: run.processes()["task"] != first["task"], seconds=120, what="a second try is at work")
+    until(lambda: run.processes()["task"] != first["task"], what="a second try is at work")
     job.go()
     world.row(7, "scheduler and workers killed", run, job, expected="success")

@@ -15,52 +15,48 @@ MODES = ("sync", "deferred")
 DAY = "2026-03-0{}T00:00:00Z"
 
 
-@pytest.mark.parametrize("state", ["failed", "success"])
-@pytest.mark.parametrize("mode", MODES)
-def test_a_person_ends_the_task(world: World, mode: str, state: str) -> None:
-    job = world.job()
-    run = world.airflow.trigger(f"slurm_{mode}", body=job.script(job.wait))
-    job.wait_until_started()
-    run.wait_for("deferred" if mode == "deferred" else "running")
-    until(lambda: "RUNNING" in run.log(), what="the task has seen its job running")
-    run.mark(state)
-    until(lambda: not world.alive(run), seconds=60, what="the job is gone")
-    # A task that a person declares a success is one, with or without a result.
-    world.row(8, f"marked {state} while waiting", run, job, expected=state, result=False)
+def test_a_person_ends_the_task(world: World) -> None:
+    started = []
+    for mode in MODES:
+        for state in ("failed", "success"):
+            job = world.job()
+            run = world.airflow.trigger(f"slurm_{mode}", body=job.script(job.wait))
+            started.append((state, run, job))
+    for state, run, job in started:
+        world.until_seen_running((run, job))
+        run.wait_for("deferred", "running")
+        run.mark(state)
+    for state, run, job in started:
+        until(lambda run=run: not world.alive(run), seconds=60, what="the job is gone")
+        # A task that a person declares a success is one, with or without a result.
+        world.row(8, f"marked {state} while waiting", run, job, expected=state, result=False)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_person_clears_the_task_while_it_waits(world: World, mode: str) -> None:
-    """The old job ends, and a new one starts: never both at once."""
-    job = world.job()
-    run = world.airflow.trigger(f"slurm_{mode}", body=job.script(job.wait))
-    first = job.wait_until_started()
-    until(lambda: "RUNNING" in run.log(), what="the task has seen its job running")
-    run.clear()
-    second = job.wait_until_started(times=2)
-    assert second != first
-    assert world.alive(run) == 1
-    job.go()
-    world.row(8, "cleared while waiting", run, job, expected="success", jobs=2)
-
-
-def test_a_person_clears_a_task_that_succeeded(world: World) -> None:
-    job = world.job()
-    run = world.airflow.trigger("slurm_deferred", body=job.script())
-    assert run.end() == "success"
-    run.clear()
-    job.wait_until_started(times=2)
-    world.row(8, "cleared after success", run, job, expected="success", jobs=2)
-
-
-def test_a_person_clears_a_task_that_failed(world: World) -> None:
-    job = world.job()
-    first_time_fails = f'[ "$(wc -l < {job.folder}/starts)" -gt 1 ] || exit 1'
-    run = world.airflow.trigger("slurm_deferred", body=job.script(first_time_fails))
-    assert run.end() == "failed"
-    run.clear()
-    job.wait_until_started(times=2)
-    world.row(8, "cleared after failure", run, job, expected="success", jobs=2)
+def test_a_person_clears_the_task(world: World) -> None:
+    """While it waits, the old job ends and a new one starts: never both. After its end, a new one starts."""
+    waiting = []
+    for mode in MODES:
+        job = world.job()
+        waiting.append((world.airflow.trigger(f"slurm_{mode}", body=job.script(job.wait)), job))
+    green, red = world.job(), world.job()
+    first_time_fails = f'[ "$(wc -l < {red.folder}/starts)" -gt 1 ] || exit 1'
+    green_run = world.airflow.trigger("slurm_deferred", body=green.script())
+    red_run = world.airflow.trigger("slurm_deferred", body=red.script(first_time_fails))
+    world.until_seen_running(*waiting)
+    for run, _ in waiting:
+        run.wait_for("deferred", "running")
+        run.clear()
+    assert (green_run.end(), red_run.end()) == ("success", "failed")
+    for run in (green_run, red_run):
+        run.clear()
+    for run, job in waiting:
+        first, second = job.starts[0], job.wait_until_started(times=2)
+        assert second != first and world.alive(run) == 1
+        job.go()
+        world.row(8, "cleared while waiting", run, job, expected="success", jobs=2)
+    for run, job, ended in ((green_run, green, "success"), (red_run, red, "failure")):
+        job.wait_until_started(times=2)
+        world.row(8, f"cleared after {ended}", run, job, expected="success", jobs=2)
 
 
 def test_a_backfill_of_the_same_date_twice(world: World) -> None:

@@ -33,17 +33,19 @@ def test_an_array_of_20_with_two_failing_elements(world: World) -> None:
         assert "7" in log.rpartition("JobFailed")[2] and "13" in log.rpartition("JobFailed")[2], log
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_an_array_of_20_of_which_one_element_is_requeued(world: World, mode: str) -> None:
-    job = world.job()
-    first_time = (
-        f'if [ "$SLURM_ARRAY_TASK_ID" = 5 ] && [ "${{SLURM_RESTART_COUNT:-0}}" = 0 ]; then {job.wait}; fi'
-    )
-    script = job.script(first_time, directives="#SBATCH --requeue")
-    run = world.airflow.trigger(f"slurm_{mode}", body=script, array="0-19")
-    # The job itself tells the number of each element's job; the array's is in its name.
-    until(lambda: len(job.starts) == 20, what="all elements have started")
-    number = json.loads((world.job_dir(run) / "submitted.json").read_text())["job_id"]
-    world.slurm.run("scontrol", "requeue", f"{number}_5")
-    world.slurm.start_requeued(f"{number}_5")
-    world.row(9, "array of 20, one element requeued", run, job, expected="success", jobs=21)
+def test_an_array_of_20_of_which_one_element_is_requeued(world: World) -> None:
+    started = []
+    for mode in MODES:
+        job = world.job()
+        first_time = (
+            f'if [ "$SLURM_ARRAY_TASK_ID" = 5 ] && [ "${{SLURM_RESTART_COUNT:-0}}" = 0 ]; then {job.wait}; fi'
+        )
+        script = job.script(first_time, directives="#SBATCH --requeue")
+        started.append((world.airflow.trigger(f"slurm_{mode}", body=script, array="0-19"), job))
+    for run, job in started:
+        until(lambda job=job: len(job.starts) == 20, what="all elements have started")
+        number = json.loads((world.job_dir(run) / "submitted.json").read_text())["job_id"]
+        world.slurm.run("scontrol", "requeue", f"{number}_5")
+        world.slurm.start_requeued(f"{number}_5")
+    for run, job in started:
+        world.row(9, "array of 20, one element requeued", run, job, expected="success", jobs=21)
