@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 
 from infra.local.layout import PROJECT
+from infra.local.process_table import process_table
 from infra.local.processes import Processes
 from tests.faults.conditions import until
 
@@ -56,6 +57,7 @@ class AirflowServices:
         self.pids = home / "pids"
         self.pids.mkdir(parents=True, exist_ok=True)
         self._processes = processes
+        self._sessions: set[int] = set()
         self._url = f"http://127.0.0.1:{port}"
         programs = Path(sys.executable).parent
         self.environment = {
@@ -102,23 +104,24 @@ class AirflowServices:
         self._client.close()
         for component in reversed(COMPONENTS):
             self._processes.end(f"airflow-{component}")
+        # The workers of a scheduler that was killed are known by nothing but their session.
+        for process in process_table().values():
+            if process.session in self._sessions:
+                os.kill(process.pid, signal.SIGKILL)
 
     def start(self, component: str) -> None:
         """Start one component; it goes on with what the database holds."""
         command = [sys.executable, "-m", "airflow", component]
         self._processes.start(f"airflow-{component}", command, env=self.environment)
+        self._sessions.add(self._pid(component))
 
     def kill(self, component: str) -> None:
         """SIGKILL a component's own process, and nothing that it started."""
-        record = self._processes.record(f"airflow-{component}")
-        assert record is not None
-        os.kill(record.pid, signal.SIGKILL)
+        self._processes.kill(f"airflow-{component}")
 
     def kill_all_of(self, component: str) -> None:
         """SIGKILL a component with all of its processes, as a machine that loses power does."""
-        record = self._processes.record(f"airflow-{component}")
-        assert record is not None
-        os.killpg(record.pid, signal.SIGKILL)
+        os.killpg(self._pid(component), signal.SIGKILL)
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
         """One question to the REST API; its answer as JSON."""
@@ -137,6 +140,11 @@ class AirflowServices:
         """Whether scheduler and triggerer have given signs of life within seconds."""
         health = self.ask("GET", "/monitor/health")
         return all(health[part]["status"] == "healthy" for part in ("scheduler", "triggerer"))
+
+    def _pid(self, component: str) -> int:
+        record = self._processes.record(f"airflow-{component}")
+        assert record is not None
+        return record.pid
 
     def _ready(self) -> bool:
         try:
