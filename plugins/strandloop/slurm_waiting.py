@@ -20,8 +20,11 @@ from strandloop.slurm_watch import Outcome, SlurmWatch, WatchPlan, job_in_words
 
 Run = Callable[[Command], Completed]
 
-#: One empty answer of squeue means nothing; so many in a row, a second apart, do.
+#: One empty answer of squeue means nothing; so many in a row, with a pause between them, do.
 GONE_LOOKS = 3
+
+#: Lines of log that are told before others may use the event loop again.
+LINES_AT_ONCE = 100
 
 log = logging.getLogger(__name__)
 
@@ -51,17 +54,20 @@ def look(run: Run, watch: SlurmWatch) -> Outcome | None:
 
 async def wait_in_loop(hook: AsyncSlurmHook, plan: WatchPlan, *, say: Callable[[str], None]) -> Outcome:
     """Do what :func:`wait` does without blocking; a connection that cannot work is an outcome too."""
-    watch = SlurmWatch(plan, log=say)
+    lines: list[str] = []
+    watch = SlurmWatch(plan, log=lines.append)
     while True:
         try:
             answer = await hook.run(watch.command())
-            outcome = watch.observe(answer.stdout, now=time.time())
+            # Off the loop: an answer may hold thousands of lines of log, or thousands of elements.
+            outcome = await asyncio.to_thread(watch.observe, answer.stdout, now=time.time())
             if outcome is not None and outcome.failed:
                 outcome = _closed(outcome, await hook.run(watch.closing(outcome)))
         except ConnectionBroken as error:
             outcome = watch.unanswered(str(error), now=time.time())
         except InvalidJob as error:
             return Outcome(plan.record, str(JobState.UNKNOWN), "", invalid=str(error))
+        await _tell(lines, say)
         if outcome is not None:
             return outcome
         await asyncio.sleep(watch.pause())
@@ -120,7 +126,7 @@ def ask(run: Run, record: JobRecord, *, reader: str) -> Resolution:
 def cancel(run: Run, *names: str, patience: float) -> bool:
     """Cancel whatever lives under these identities and wait until it is gone; return whether it is.
 
-    It is told again each second, so that a controller or a connection that was down for a moment does
+    It is told again and again, so that a controller or a connection that was down for a moment does
     not leave a job alive; and it is gone only when several looks in a row say so.
     """
     give_up_at = time.monotonic() + patience
@@ -137,25 +143,26 @@ def cancel(run: Run, *names: str, patience: float) -> bool:
             log.warning("cancelling job %s: %s", ", ".join(names), error)
         if time.monotonic() > give_up_at:
             return False
-        time.sleep(1.0)
+        time.sleep(0.5)
 
 
 async def cancel_in_loop(hook: AsyncSlurmHook, name: str, *, patience: float) -> bool:
-    """Do what :func:`cancel` does without blocking."""
-    give_up_at = time.monotonic() + patience
+    """Do what :func:`cancel` does without blocking; it returns when patience ends, whatever goes on."""
     looks = 0
-    while True:
-        try:
-            await hook.run(cancel_by_name(name))
-            looks = looks + 1 if _gone(await hook.run(queued(name))) else 0
-            if looks == GONE_LOOKS:
-                return True
-        except ConnectionBroken as error:
-            looks = 0
-            log.warning("cancelling job %s: %s", name, error)
-        if time.monotonic() > give_up_at:
-            return False
-        await asyncio.sleep(1.0)
+    try:
+        async with asyncio.timeout(patience):
+            while True:
+                try:
+                    await hook.run(cancel_by_name(name))
+                    looks = looks + 1 if _gone(await hook.run(queued(name))) else 0
+                    if looks == GONE_LOOKS:
+                        return True
+                except ConnectionBroken as error:
+                    looks = 0
+                    log.warning("cancelling job %s: %s", name, error)
+                await asyncio.sleep(1.0)
+    except TimeoutError:
+        return False
 
 
 def _stop_at_limit(run: Run, outcome: Outcome, *, patience: float) -> dict[str, Any]:
@@ -177,6 +184,15 @@ def _stop_at_limit(run: Run, outcome: Outcome, *, patience: float) -> dict[str, 
     if outcome.limit == "never":
         raise SubmitRefused(f"{job}: {reason}")
     raise JobTimeout(job, reason=reason, nodes=outcome.nodes, last_lines=outcome.last_lines)
+
+
+async def _tell(lines: list[str], say: Callable[[str], None]) -> None:
+    """Say the lines, giving way to others now and then, and take them off the list."""
+    for number, line in enumerate(lines, start=1):
+        say(line)
+        if number % LINES_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    lines.clear()
 
 
 def _gone(answer: Completed) -> bool:

@@ -23,13 +23,13 @@ class SlurmJobTrigger(BaseTrigger):
     How far the log was read is kept on the cluster, and both limits count from times that Slurm or the
     record carry: a restarted triggerer goes on where the last one stopped.
 
-    :param ssh_conn_id: connection to the login node.
+    :param ssh_conn_id: connection to the login node; None or empty where Airflow runs on the login node.
     :param cancel_on_kill: whether the job is cancelled when a person ends or clears the deferred task.
     :param plan: what is waited for, field by field as in :class:`~strandloop.slurm_watch.WatchPlan`.
         A field that this version does not know is ignored: deferred tasks outlive deployments.
     """
 
-    def __init__(self, ssh_conn_id: str, *, cancel_on_kill: bool = True, **plan: Any) -> None:
+    def __init__(self, ssh_conn_id: str | None, *, cancel_on_kill: bool = True, **plan: Any) -> None:
         super().__init__()
         self.ssh_conn_id = ssh_conn_id
         self.cancel_on_kill = cancel_on_kill

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from strandloop.completed import Completed
 from strandloop.errors import ConnectionBroken, InvalidJob
 from strandloop.hooks.slurm import AsyncSlurmHook, SlurmHook
 from strandloop.slurm_commands import Command
+from strandloop.ssh_login import SshLogin
+from tests.plugins.strandloop.ssh_server import ssh_server
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3Pj8v1l9wMSbzkz0o2rm4g4mXq5JZ4Xw3P7hQ0n0aB"
 
@@ -30,7 +34,8 @@ async def run_in_loop() -> None:
         ({"host_key": KEY, "no_host_key_check": True}, "no_host_key_check"),
         ({"host_key": KEY, "no_host_key_check": "true"}, "no_host_key_check"),
         ({"host_key": KEY, "allow_host_key_change": True}, "allow_host_key_change"),
-        ({"host_key": "ssh-ed25519 nonsense"}, "cannot be read"),
+        ({"host_key": KEY, "ignore_hostkey_verification": True}, "ignore_hostkey_verification"),
+        ({"host_key": "ssh-ed25519 nonsense"}, "host_key extra cannot be read"),
     ],
 )
 def test_a_connection_that_does_not_verify_the_host_is_refused(
@@ -49,6 +54,42 @@ def test_a_host_that_does_not_answer_is_a_broken_connection(
     connect(monkeypatch, port=unused_tcp_port, host_key=KEY)
     with pytest.raises(ConnectionBroken, match="'slurm'"):
         asyncio.run(run_in_loop())
+
+
+def test_a_private_key_that_cannot_be_read_is_the_connection_s_fault(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    connect(monkeypatch, host_key=KEY, private_key="nonsense")
+    with pytest.raises(InvalidJob, match="private_key extra cannot be read"):
+        asyncio.run(run_in_loop())
+    (tmp_path / "key").write_text("nonsense")
+    connect(monkeypatch, host_key=KEY, key_file=str(tmp_path / "key"))
+    with pytest.raises(InvalidJob, match=r"key file .*/key cannot be read"):
+        asyncio.run(run_in_loop())
+
+
+def test_both_clients_log_in_and_answer_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = Command(("sh", "-c", "cat; printf '%s' \"$1\" >&2; exit 3", "sh", "$HOME 'x'"), b"in\x00put")
+
+    async def in_loop() -> Completed:
+        async with AsyncSlurmHook("slurm") as hook:
+            return await hook.run(command)
+
+    with ssh_server() as server:
+        monkeypatch.setenv("AIRFLOW_CONN_SLURM", server.connection)
+        with SlurmHook() as hook:
+            assert hook.run(command) == Completed(3, b"in\x00put", b"$HOME 'x'")
+            assert asyncio.run(in_loop()) == Completed(3, b"in\x00put", b"$HOME 'x'")
+
+
+def test_secrets_of_a_login_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, host_key=KEY, private_key="TOP", private_key_passphrase="SECRET")
+    text = repr(asyncio.run(SshLogin.read("slurm")))
+    assert "ec2-user" in text and "TOP" not in text and "SECRET" not in text
+
+
+def test_address_of_a_log_on_this_machine() -> None:
+    assert SlurmHook(None).url("/fsx/my jobs/1/job.log") == "file:///fsx/my%20jobs/1/job.log"
 
 
 def test_address_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
