@@ -27,8 +27,8 @@ from strandloop.ray_job import Attempts, RayJob, submission_id_of
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
-# A slow dashboard is waited for.
-ANSWER_WAIT = 30.0
+# A slow dashboard is waited for; one that answers after half a minute still tells the truth.
+ANSWER_WAIT = 60.0
 STOP_WAIT = 60.0
 # Ray cannot stop a job that waits for resources: it notes the stop, and obeys when the job would start.
 PENDING_STOP_WAIT = 10.0

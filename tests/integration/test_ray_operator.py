@@ -17,14 +17,19 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import SetXCom, XComResult
 
 from strandloop.hooks.ray_jobs import RayJobHook
 from strandloop.job_identity import job_identity
+from strandloop.operators.ray_jobs import RayJobOperator
 from strandloop.ray_dialogue import find, stop, submit
 from strandloop.ray_job import submission_id_of
+from strandloop.ray_submission import submission_body
 from strandloop.triggers.ray_jobs import RayJobTrigger
 
 pytestmark = pytest.mark.integration
@@ -122,11 +127,21 @@ def ended(environment: Mapping[str, str], ran: Path) -> dict[str, Ended]:
             "run_timeout_seconds": 6 if ending == "limit" else 120,
         }
         for ending, code in {
-            "success": "print('reads: 12'); print('no line end', end='')",
+            "success": "print('reads: 12'); print('@progress {\"percent\": 50}', flush=True); "
+            "import os; os.write(1, b'byte \\xff of no text\\n'); print('no line end', end='')",
             "exit_1": "raise SystemExit('no reads in sample 7')",
             "signal": "import os; os.kill(os.getpid(), 9)",
             "limit": "import time; time.sleep(600)",
         }.items()
+        for mode in ("sync", "deferred")
+    }
+    operators |= {
+        f"queue_{mode}": {
+            "entrypoint": python(ran / f"queue_{mode}", ""),
+            "deferrable": mode == "deferred",
+            "entrypoint_num_cpus": 64,
+            "queue_timeout_seconds": 3,
+        }
         for mode in ("sync", "deferred")
     }
     operators["parcel"] = {
@@ -143,6 +158,20 @@ def ended(environment: Mapping[str, str], ran: Path) -> dict[str, Ended]:
         for mode in ("sync", "deferred")
     }
     return Dag(environment, f"ray_{uuid.uuid4().hex[:8]}").run(sensors, **operators)
+
+
+def task_instance(task: Any, *, try_number: int = 1) -> Any:
+    """What the operator reads of a running task instance."""
+    return SimpleNamespace(
+        task=task,
+        dag_id="by_hand",
+        run_id="run-1",
+        task_id=task.task_id if task else "job",
+        map_index=-1,
+        try_number=try_number,
+        max_tries=2,
+        xcom_push=lambda key, value: None,
+    )
 
 
 def python(ran: Path, code: str) -> list[str]:
@@ -182,6 +211,9 @@ def test_success_gives_the_record_and_the_log(ended: dict[str, Ended], ran: Path
     assert record["submitted_at"] <= record["started_at"] <= record["ended_at"]
     assert len(re.findall(r"\] reads: 12 ", task.log)) == 1
     assert len(re.findall(r"\] no line end ", task.log)) == 1
+    assert len(re.findall(r"\] byte � of no text ", task.log)) == 1
+    assert len(re.findall(r"\] progress: 50\.0 % done ", task.log)) == 1
+    assert "] @progress" not in task.log
     assert "Failed to push an xcom" not in task.log  # the link to the job's page
     assert times(ran / f"success_{mode}") == 1
 
@@ -211,9 +243,41 @@ def test_at_its_time_limit_a_job_is_stopped_and_the_task_says_so(
 ) -> None:
     task = ended[f"limit_{mode}"]
     assert task.state == "failed"
-    said = re.search(r"Ray job (\S+): reached its time limit at \S+ and was stopped", task.log)
+    said = re.search(r"Ray job (\S+): reached its run limit of 6 s at \S+ and was stopped", task.log)
     assert said is not None
     assert status(hook, said[1]) == "STOPPED"
+
+
+@MODES
+def test_a_job_that_does_not_start_in_time_is_told_to_stop_and_the_task_says_so(
+    ended: dict[str, Ended], ran: Path, mode: str
+) -> None:
+    task = ended[f"queue_{mode}"]
+    assert task.state == "failed"
+    assert re.search(r"Ray job (\S+): reached its queue limit of 3 s at \S+ and was told to stop", task.log)
+    assert times(ran / f"queue_{mode}") == 0
+
+
+def test_a_job_that_was_stopped_while_it_waited_never_does_anything(hook: RayJobHook, tmp_path: Path) -> None:
+    holder, waiting = f"holds-{uuid.uuid4()}", f"waits-{uuid.uuid4()}"
+    whole = {"entrypoint_resources": {"node:__internal_head__": 1}}  # the head has one
+    hook.play(submit({"submission_id": holder, "entrypoint": "sleep 600", **whole}, patience=30))
+    until(lambda: status(hook, holder) == "RUNNING")
+    entrypoint = f"echo ran >> {tmp_path / 'ran'}"
+    body = submission_body(
+        waiting,
+        entrypoint,
+        identity=waiting,
+        ti=task_instance(None),
+        runtime_env={},
+        metadata={},
+        reserved=whole,
+    )
+    hook.play(submit(body, patience=30))
+    assert getattr(hook.play(stop(waiting, patience=30)), "status", None) == "PENDING"
+    hook.play(stop(holder, patience=30))
+    until(lambda: status(hook, waiting) == "STOPPED")
+    assert times(tmp_path / "ran") == 0
 
 
 def test_packages_are_importable_in_the_job(ended: dict[str, Ended]) -> None:
@@ -274,6 +338,28 @@ def test_a_task_whose_worker_died_finds_its_job_again(dag: Dag, tmp_path: Path) 
     assert times(ran) == 1
 
 
+def test_a_retry_that_is_not_durable_stops_what_the_earlier_try_left(
+    hook: RayJobHook, tmp_path: Path
+) -> None:
+    ran = tmp_path / "ran"
+    wait = f"[ $(wc -l < {ran}) -gt 1 ] || sleep 600"
+    task = RayJobOperator(
+        task_id=f"task_{uuid.uuid4().hex[:8]}",
+        entrypoint=f"echo ran >> {ran}; {wait}",
+        retries=2,
+        durable=False,
+        poll_interval_seconds=0.5,
+    )
+    task.wait_for_completion = False
+    first = task.execute({"ti": task_instance(task)})
+    until(lambda: times(ran) == 1)
+    task.wait_for_completion = True
+    second = task.execute({"ti": task_instance(task, try_number=2)})
+    assert (second["name"], second["attempt"], second["state"]) == (first["name"], 2, "SUCCEEDED")
+    assert status(hook, first["id"]) == "STOPPED"
+    assert times(ran) == 2
+
+
 def test_two_workers_that_submit_one_identity_at_once_end_with_one_job(
     hook: RayJobHook, tmp_path: Path
 ) -> None:
@@ -317,3 +403,47 @@ def test_killing_the_deferred_task_stops_the_job(hook: RayJobHook, tmp_path: Pat
     assert status(hook, submission_id) in ("PENDING", "RUNNING")
     asyncio.run(trigger.on_kill())
     assert status(hook, submission_id) == "STOPPED"
+
+
+def test_a_second_trigger_goes_on_in_the_log_where_the_first_one_stopped(
+    hook: RayJobHook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submission_id, go = f"log-{uuid.uuid4()}", tmp_path / "go"
+    # Ray itself writes a line at the start, which would land among them.
+    lines = "for n in 1 2 3; do echo line $n; done"
+    wait = f"until [ -e {go} ]; do sleep 0.1; done"
+    entrypoint = f"sleep 1; {lines}; printf 'li'; {wait}; echo ne 4; echo line 5"
+    hook.play(submit({"submission_id": submission_id, "entrypoint": entrypoint}, patience=30))
+    kept: dict[str, Any] = {}
+
+    async def triggerer(message: Any) -> Any:
+        if isinstance(message, SetXCom):
+            kept[message.key] = message.value
+            return None
+        return XComResult(key=message.key, value=kept.get(message.key))
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(asend=triggerer), raising=False)
+
+    def trigger() -> RayJobTrigger:
+        trigger = RayJobTrigger(
+            submission_id, ray_conn_id="ray", poll_interval_seconds=0.5, unreachable_timeout_seconds=30
+        )
+        trigger.task_instance = task_instance(None)
+        return trigger
+
+    async def events() -> list[Any]:
+        return [event.payload async for event in trigger().run()]
+
+    async def until_it_is_killed() -> None:
+        task = asyncio.ensure_future(events())
+        while not kept.get("ray_job_read", {}).get("log_bytes"):
+            await asyncio.sleep(0.05)
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(until_it_is_killed(), 60))
+    go.touch()
+    (event,) = asyncio.run(asyncio.wait_for(events(), 60))
+    assert event["job"]["status"] == "SUCCEEDED"
+    said = re.findall(r"\] (li.*?) +\[", capsys.readouterr().out)
+    assert said == [f"line {n}" for n in range(1, 6)]
+    assert event["last_lines"][-5:] == said

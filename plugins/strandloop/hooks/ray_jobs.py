@@ -18,7 +18,7 @@ from strandloop.errors import InvalidJob
 from strandloop.ray_bookmark import Bookmark
 from strandloop.ray_dialogue import ANSWER_WAIT, Answer, Ask, Dialogue, Fetch, Keep, Pause, Say
 
-# A slow dashboard is waited for; a host that does not even accept a connection is not.
+# A host that does not even accept a connection is not waited for.
 CONNECT_WAIT = 10.0
 # What is worked on at once in an event loop; a piece is some milliseconds of work.
 PIECE_BYTES = 16_384

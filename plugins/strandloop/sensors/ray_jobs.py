@@ -91,7 +91,9 @@ class RayJobSensor(BaseSensorOperator):
         return PokeReturnValue(is_done=True, xcom_value=outcome.record().to_xcom())
 
     def _submission_id(self) -> str:
-        submission_id = self.job.get("id") if isinstance(self.job, dict) else self.job
-        if not submission_id or not isinstance(submission_id, str):
+        job: Any = self.job
+        if isinstance(job, dict):
+            job = job.get("id") if job.get("system") == "ray" else ""
+        if not job or not isinstance(job, str):
             raise InvalidJob(f"job: neither a job record nor a submission id of Ray: {self.job!r}")
-        return submission_id
+        return job

@@ -53,7 +53,7 @@ def test_it_owns_nothing_when_it_defers(served_head: Any) -> None:
         sensor().execute_complete(CONTEXT, Outcome("deadline", "job-1", said="left alone").to_event())
 
 
-@pytest.mark.parametrize("job", [None, {}, 42, {"system": "ray"}])
+@pytest.mark.parametrize("job", [None, {}, 42, {"system": "ray"}, {**RECORD, "system": "slurm", "id": "42"}])
 def test_what_is_no_reference_is_refused(job: Any) -> None:
     with pytest.raises(InvalidJob, match="neither a job record nor a submission id"):
         sensor(job=job).execute(CONTEXT)
