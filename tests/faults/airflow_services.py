@@ -201,13 +201,11 @@ class Run:
         body = {"dry_run": False, "only_failed": False, "task_ids": ["job"], "dag_run_id": self.run_id}
         self.airflow.ask("POST", f"/dags/{self.dag_id}/clearTaskInstances", json=body)
 
-    def record(self) -> dict[str, Any] | None:
-        """The task's return value; None if it gave none."""
+    def xcom(self, key: str) -> Any:
+        """An XCom of the task; None if there is none."""
         path = f"{self.path}/taskInstances/job/xcomEntries"
         found = {entry["key"] for entry in self.airflow.ask("GET", path)["xcom_entries"]}
-        if "return_value" not in found:
-            return None
-        return self.airflow.ask("GET", f"{path}/return_value")["value"]
+        return self.airflow.ask("GET", f"{path}/{key}")["value"] if key in found else None
 
     def processes(self, *, tries: int = 1) -> dict[str, int]:
         """Process ids of the task and of its worker, once this try has begun."""

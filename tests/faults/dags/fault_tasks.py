@@ -44,7 +44,6 @@ SLURM = {
 }
 RAY = {
     "entrypoint": CONF % "body",
-    "runtime_env": {"working_dir": OPTIONAL % "working_dir"},
     "poll_interval_seconds": 1,
     "unreachable_timeout_seconds": 90,
     "pre_execute": note_process,
@@ -72,6 +71,9 @@ for wait, deferrable in WAITS.items():
             SlurmJobOperator(task_id="job", deferrable=deferrable, **SLURM)
         with dag(f"ray_{wait}{suffix}", retries=retries):
             RayJobOperator(task_id="job", deferrable=deferrable, **RAY)
+    with dag(f"ray_{wait}_environment"):
+        environment = {"working_dir": CONF % "working_dir"}
+        RayJobOperator(task_id="job", deferrable=deferrable, runtime_env=environment, **RAY)
     with dag(f"slurm_{wait}_limits"):
         SlurmJobOperator(task_id="job", deferrable=deferrable, **SLURM, **LIMITS)
     with dag(f"slurm_{wait}_script"):
