@@ -30,6 +30,16 @@ class Ending:
 ENDINGS = {
     "success": Ending("success", lambda job: "", "its script ended with 0", expected="success"),
     "exit_1": Ending("exit 1", lambda job: "echo no reads >&2; exit 1", "| no reads"),
+    "sensor_success": Ending(
+        "success",
+        lambda job: "sleep 1",
+        "its script ended with 0",
+        expected="success",
+        dag="slurm_{mode}_sensor",
+    ),
+    "sensor_exit_1": Ending(
+        "exit 1", lambda job: "sleep 1; exit 1", "exit code 1", dag="slurm_{mode}_sensor"
+    ),
     "signal": Ending("exit by signal", lambda job: "kill -9 $$", "was ended by signal 9"),
     "memory": Ending(
         "out of memory",
@@ -101,16 +111,3 @@ def test_ending(world: World, started: Started, name: str, mode: str) -> None:
         until(lambda: "RUNNING" in run.log(), what="the task has seen its job running")
         world.slurm.run("scancel", number)
     world.row(1, ending.fault, run, job, expected=ending.expected, jobs=ending.jobs, says=ending.says)
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("name", "exit_code"), [("success", 0), ("exit_1", 1)])
-def test_a_sensor_tells_the_end_of_a_job_of_another_task(
-    world: World, name: str, exit_code: int, mode: str
-) -> None:
-    job = world.job()
-    run = world.airflow.trigger(
-        f"slurm_{mode}_sensor", body=job.script(f"sleep 1; [ {exit_code} = 0 ] || exit 1")
-    )
-    expected = "failed" if exit_code else "success"
-    world.row(1, ENDINGS[name].fault, run, job, expected=expected)

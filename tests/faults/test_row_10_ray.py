@@ -9,7 +9,11 @@ import pytest
 from tests.faults.conditions import until
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.timeout(600),
+    pytest.mark.parametrize("world", ["Slurm"], indirect=True, scope="session"),  # once: no Slurm takes part
+]
 MODES = ("sync", "deferred")
 
 
