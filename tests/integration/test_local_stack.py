@@ -115,7 +115,7 @@ def test_a_ray_job_reaches_both_nodes_without_this_checkout(stack: Mapping[str, 
 def test_nothing_is_open_to_the_network(stack: Mapping[str, str], stack_state: Path) -> None:
     """Ray runs whatever is sent to its ports, so none may listen on an outward address."""
     ports, listening = Stack(stack_state).ports, _listening()
-    started_by_default = [name for name in ports.numbers if name not in ("moto", "airflow")]
+    started_by_default = [name for name in ports.numbers if name not in ("slurmdbd", "moto", "airflow")]
     for name in started_by_default:
         assert listening[ports[name]] <= LOOPBACK, name
 
@@ -150,6 +150,7 @@ def test_accounting_joins_a_cluster_at_work_and_stays(slurm_only: Stack, tmp_pat
     _await(lambda: "JobState=RUNNING" in slurm.run("scontrol", "show", "job", job).stdout)
 
     slurm_only.up(("slurm", "accounting"))  # Slurm's daemons start anew, the job goes on
+    assert _listening()[slurm_only.ports["slurmdbd"]] <= LOOPBACK
     assert "accounting_storage/slurmdbd" in slurm.run("scontrol", "show", "config").stdout
     assert "JobState=RUNNING" in slurm.run("scontrol", "show", "job", job).stdout
     go.touch()
