@@ -31,7 +31,7 @@ from strandloop.ray_log import BYTES_PER_SECOND, LogTail, log_path
 SIDE_PATIENCE = 20.0
 # Ray's name of the actor whose child the driver is.
 SUPERVISOR = "_ray_internal_job_actor_"
-KEEP_SECONDS = 5.0
+KEEP_SECONDS = 2.0
 # Lines travel to their file on another way than the bookmark: they get a start.
 LINES_FIRST = 0.2
 # A log that could not be read so often in a row is worth a word.

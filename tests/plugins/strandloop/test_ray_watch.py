@@ -11,7 +11,7 @@ from strandloop.ray_bookmark import Bookmark
 from strandloop.ray_dialogue import Answer, Ask
 from strandloop.ray_job import Outcome
 from strandloop.ray_limits import Limits
-from strandloop.ray_watch import watch
+from strandloop.ray_watch import KEEP_SECONDS, watch
 
 SILENCE = Answer(None, "ConnectError: [Errno 111] Connection refused")
 BROKEN = Answer(500, "Traceback (most recent call last): ...")
@@ -243,7 +243,7 @@ def test_bookmarks_are_kept_at_a_pace_and_only_when_something_moved(head: Any) -
 
     head.describe = growing
     follow(head, poll=1, kept=kept)
-    assert 4 <= len(kept) <= 6
+    assert len(kept) == pytest.approx(20 / KEEP_SECONDS, abs=2)
     assert kept[-1].log_bytes == len(head.log)
 
 
