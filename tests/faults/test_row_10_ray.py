@@ -30,7 +30,7 @@ def test_a_driver_that_exits_1_or_is_killed_or_cannot_be_set_up(world: World) ->
     for mode in MODES:
         for fault, dag_id, body, jobs, says in (
             ("driver exits 1", "ray_{}", "echo no reads; exit 1", 1, "| no reads"),
-            ("driver killed", "ray_{}", "kill -9 $$", 1, "exit code 137"),
+            ("driver killed", "ray_{}", "kill -9 $$", 1, "exit code -9"),
             ("runtime_env cannot be set up", "ray_{}_environment", "", 0, "RUNTIME_ENV_SETUP_FAILURE"),
         ):
             job = world.job()

@@ -35,7 +35,7 @@ SLURM = {
     "body": CONF % "body",
     "job_root": os.environ["FAULT_JOB_ROOT"],
     "partition": OPTIONAL % "partition",
-    "mem": OPTIONAL % "mem",
+    "mem": "{{ dag_run.conf.get('mem', '64M') }}",  # many side by side
     "time": OPTIONAL % "time",
     "array": OPTIONAL % "array",
     "poll_interval_seconds": 1,
