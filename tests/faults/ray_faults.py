@@ -34,6 +34,12 @@ class RayFaults:
         """Jobs of an Airflow run that wait or run."""
         return sum(job["status"] in ("PENDING", "RUNNING") for job in self.jobs_of(run_id))
 
+    def log_bytes(self, run_id: str) -> int:
+        """How long the log of the run's only job is."""
+        (job,) = self.jobs_of(run_id)
+        _, answer = ask(f"{self._stack.ray.url}/api/jobs/{job['submission_id']}/logs")
+        return len(answer["logs"].encode())
+
     def stop(self, run_id: str) -> None:
         """Stop the job of a run as a person does in the dashboard."""
         for job in self.jobs_of(run_id):

@@ -113,7 +113,11 @@ def test_the_triggerer_is_killed_while_a_task_is_deferred(world: World) -> None:
     body = f"{lines.format(1, 20)}\n{job.wait}\n{lines.format(21, 40)}"
     run = world.airflow.trigger("ray_deferred", body=job.entrypoint(body))
     until(lambda: "line 20 of the log" in run.log(), what="the first half of the log has arrived")
-    until(lambda: run.xcom("ray_job_read") is not None, what="Airflow was told how far the log was read")
+    read = world.ray.log_bytes(run.run_id)
+    until(
+        lambda: (run.xcom("ray_job_read") or {}).get("log_bytes") == read,
+        what="Airflow was told how far the log was read",
+    )
     world.airflow.kill_all_of("triggerer")
     world.airflow.start("triggerer")
     job.go()
