@@ -15,16 +15,17 @@ from strandloop.slurm_answers import parse_poll, parse_queued
 from strandloop.slurm_array import JobArray
 from strandloop.slurm_commands import Command, cancel_by_name, poll, poll_array, queued
 from strandloop.slurm_elements import combine, resolve_elements
+from strandloop.slurm_outcome import Outcome
 from strandloop.slurm_state import JobState, Resolution, resolve
-from strandloop.slurm_watch import Outcome, SlurmWatch, WatchPlan, job_in_words
+from strandloop.slurm_watch import SlurmWatch, WatchPlan, job_in_words
 
 Run = Callable[[Command], Completed]
 
 #: One empty answer of squeue means nothing; so many in a row, with a pause between them, do.
 GONE_LOOKS = 3
 
-#: Lines of log that are told before others may use the event loop again.
-LINES_AT_ONCE = 100
+#: Seconds for which lines of log are told until others may use the event loop.
+TELL_SECONDS = 0.005
 
 log = logging.getLogger(__name__)
 
@@ -187,11 +188,13 @@ def _stop_at_limit(run: Run, outcome: Outcome, *, patience: float) -> dict[str, 
 
 
 async def _tell(lines: list[str], say: Callable[[str], None]) -> None:
-    """Say the lines, giving way to others now and then, and take them off the list."""
-    for number, line in enumerate(lines, start=1):
+    """Say the lines, giving way to others again and again, and take them off the list."""
+    give_way_at = time.monotonic() + TELL_SECONDS
+    for line in lines:
         say(line)
-        if number % LINES_AT_ONCE == 0:
+        if time.monotonic() > give_way_at:
             await asyncio.sleep(0)
+            give_way_at = time.monotonic() + TELL_SECONDS
     lines.clear()
 
 

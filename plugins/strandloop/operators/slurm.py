@@ -16,12 +16,13 @@ from strandloop.job_identity import earlier_identities_of, identity_of
 from strandloop.job_record import JobRecord
 from strandloop.links.slurm import SlurmJobLink
 from strandloop.slurm_commands import LOG, Command
+from strandloop.slurm_outcome import Outcome
 from strandloop.slurm_script import array_of
 from strandloop.slurm_state import JobState
 from strandloop.slurm_submission import Remembered, Submission
 from strandloop.slurm_submitter import Submitter
 from strandloop.slurm_waiting import Run, cancel, settle, wait
-from strandloop.slurm_watch import Outcome, WatchPlan, job_in_words
+from strandloop.slurm_watch import WatchPlan, job_in_words
 from strandloop.succession import Succession
 from strandloop.triggers.slurm import SlurmJobTrigger
 
@@ -116,7 +117,7 @@ class SlurmJobOperator(BaseOperator):
         script: str | None = None,
         body: str | None = None,
         script_args: Sequence[str] = (),
-        ssh_conn_id: str = SlurmHook.default_conn_name,
+        ssh_conn_id: str | None = SlurmHook.default_conn_name,
         environment: Mapping[str, str] | None = None,
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),

@@ -12,8 +12,9 @@ from airflow.sdk import BaseSensorOperator, Context, PokeReturnValue
 from strandloop.errors import InvalidJob
 from strandloop.hooks.slurm import SlurmHook
 from strandloop.job_identity import identity_of
+from strandloop.slurm_outcome import Outcome
 from strandloop.slurm_waiting import look, settle
-from strandloop.slurm_watch import Outcome, SlurmWatch, WatchPlan
+from strandloop.slurm_watch import SlurmWatch, WatchPlan
 from strandloop.triggers.slurm import SlurmJobTrigger
 
 
@@ -44,7 +45,7 @@ class SlurmJobSensor(BaseSensorOperator):
         self,
         *,
         job: dict[str, Any],
-        ssh_conn_id: str = SlurmHook.default_conn_name,
+        ssh_conn_id: str | None = SlurmHook.default_conn_name,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         queue_timeout_seconds: float | None = None,
         run_timeout_seconds: float | None = None,

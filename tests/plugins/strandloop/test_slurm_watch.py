@@ -11,8 +11,9 @@ from strandloop.errors import ConnectionBroken, JobFailed, JobTimeout, StateUnkn
 from strandloop.hooks.slurm import Completed
 from strandloop.job_record import JobRecord, iso_utc
 from strandloop.slurm_commands import Command
+from strandloop.slurm_outcome import Outcome
 from strandloop.slurm_waiting import cancel, settle
-from strandloop.slurm_watch import LOG_PIECE, Outcome, SlurmWatch, WatchPlan
+from strandloop.slurm_watch import LOG_PIECE, SlurmWatch, WatchPlan
 
 NAME = "c68145c3-3aba-4e10-971b-e4b6047cb1cf"
 RECORD = JobRecord("slurm", "7", NAME, "PENDING", iso_utc(1000), 1, cluster="c@t", job_dir="/fsx/j/1")
