@@ -102,9 +102,6 @@ class SshServer(Part):
             # sshd would refuse keys below a directory that a group may write to, as checkouts often are.
             # The key's directory itself is closed to others.
             "StrictModes no",
-            # Many short connections at once are what an orchestrator makes.
-            "MaxStartups 100",
-            "MaxSessions 100",
             "UseDNS no",
             "PrintMotd no",
             "PrintLastLog no",

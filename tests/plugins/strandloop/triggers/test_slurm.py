@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -84,9 +84,9 @@ class Cluster:
             "StartTime=2026-11-21T10:04:09 EndTime=2026-11-21T10:05:00 NodeList=n1 NumNodes=1 NumCPUs=1\n"
         )
 
-    def trigger(self, record: JobRecord = RECORD, **more: Any) -> SlurmJobTrigger:
+    def trigger(self, record: JobRecord = RECORD, *, reader: str = "r-1", **more: Any) -> SlurmJobTrigger:
         record = replace(record, job_dir=str(self.folder / "job"))
-        plan = WatchPlan(record.to_xcom(), "r-1", poll_interval_seconds=0.05)
+        plan = WatchPlan(record.to_xcom(), reader, poll_interval_seconds=0.05)
         return SlurmJobTrigger(self.conn_id, **plan.to_kwargs(), **more)
 
 
@@ -146,50 +146,55 @@ def test_it_fires_once_with_all_that_the_task_needs(
     assert capsys.readouterr().out.count("] two ") == 1
 
 
-@pytest.fixture
-def complaints() -> Iterator[list[str]]:
-    """What an event loop in debug mode has to say."""
-    said: list[str] = []
+async def slow_callbacks(work: Awaitable[Any]) -> list[str]:
+    """What an event loop in debug mode complains about while this work is done."""
+    asyncio.get_running_loop().slow_callback_duration = 0.1
+    complaints: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: complaints.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("asyncio").addHandler(handler)
-    yield said
+    await work
+    await asyncio.sleep(0)
     logging.getLogger("asyncio").removeHandler(handler)
+    return [said for said in complaints if "took" in said]
 
 
-async def watched(trigger: SlurmJobTrigger) -> list[Outcome]:
-    loop = asyncio.get_running_loop()
-    loop.slow_callback_duration = 0.1
-    return await outcomes(trigger)
-
-
-@BOTH
-def test_the_event_loop_is_not_blocked_by_a_large_log(cluster: Cluster, complaints: list[str]) -> None:
-    (cluster.folder / "jobs").write_text(cluster.job("COMPLETED"))
-    log = b"\n" * 70_000 + b"x" * 200_000 + b"\n" + "ä\r".encode() * 50_000 + b"\xff\n" * 10_000
-    (cluster.folder / "job" / "job.log").write_bytes(log)
-    (outcome,) = asyncio.run(watched(cluster.trigger()), debug=True)
-    assert outcome.state == "SUCCEEDED"
-    assert [said for said in complaints if "took" in said] == []
-
-
-@BOTH
-def test_the_event_loop_is_not_blocked_by_a_large_array(cluster: Cluster, complaints: list[str]) -> None:
-    lines = [cluster.job("COMPLETED", ArrayJobId="7", ArrayTaskId=str(index)) for index in range(3_000)]
-    (cluster.folder / "jobs").write_text("".join(lines))
-    (outcome,) = asyncio.run(watched(cluster.trigger(replace(RECORD, array="0-2999"))), debug=True)
-    assert outcome.state == "SUCCEEDED"
-    assert [said for said in complaints if "took" in said] == []
-
-
-def test_this_test_of_the_event_loop_would_notice(complaints: list[str]) -> None:
+def test_a_blocked_event_loop_is_noticed() -> None:
     async def blocking() -> None:
-        asyncio.get_running_loop().slow_callback_duration = 0.1
         time.sleep(0.15)  # what no trigger may do
         await asyncio.sleep(0)
 
-    asyncio.run(blocking(), debug=True)
-    assert [said for said in complaints if "took" in said]
+    assert asyncio.run(slow_callbacks(blocking()), debug=True)
+
+
+async def succeeds(trigger: SlurmJobTrigger) -> None:
+    (outcome,) = await outcomes(trigger)
+    assert outcome.state == "SUCCEEDED"
+
+
+def assert_does_not_block(cluster: Cluster, record: JobRecord = RECORD) -> None:
+    # Whatever else the machine does may delay a callback once; what we do wrong, we do wrong each time.
+    slow: list[str] = []
+    for attempt in range(3):
+        trigger = cluster.trigger(record, reader=f"r-{attempt}")
+        if not (slow := asyncio.run(slow_callbacks(succeeds(trigger)), debug=True)):
+            break
+    assert slow == []
+
+
+@BOTH
+def test_the_event_loop_is_not_blocked_by_a_large_log(cluster: Cluster) -> None:
+    (cluster.folder / "jobs").write_text(cluster.job("COMPLETED"))
+    log = b"\n" * 30_000 + b"x" * 200_000 + b"\n" + "ä\r".encode() * 40_000 + b"\xff\n" * 5_000
+    (cluster.folder / "job" / "job.log").write_bytes(log)
+    assert_does_not_block(cluster)
+
+
+@BOTH
+def test_the_event_loop_is_not_blocked_by_a_large_array(cluster: Cluster) -> None:
+    lines = [cluster.job("COMPLETED", ArrayJobId="7", ArrayTaskId=str(index)) for index in range(3_000)]
+    (cluster.folder / "jobs").write_text("".join(lines))
+    assert_does_not_block(cluster, replace(RECORD, array="0-2999"))
 
 
 @BOTH
