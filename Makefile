@@ -9,6 +9,8 @@ PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 VENV := .venv/bin
 STACK := $(VENV)/python -m infra.local
 UV := .local/venvs/uv/bin/uv
+# No test of the fault matrix begins after so many minutes of it; `make faults` runs all of it.
+FAULTS_MINUTES ?= 18
 COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate
 
 # What a command needs to find the running stack.
@@ -44,8 +46,8 @@ land: up ## land reads: make land FASTQ="a_1.fq.gz a_2.fq.gz" BATCH=2026-11-20
 	@test -n "$(FASTQ)" -a -n "$(BATCH)" || { echo 'usage: make land FASTQ="a_1.fq.gz a_2.fq.gz" BATCH=2026-11-20'; exit 2; }
 	@$(WITH_STACK) $(VENV)/python -m tasks.landing put --data-uri "$$STRANDLOOP_DATA_URI" --batch-id "$(BATCH)" $(FASTQ)
 
-test: setup-tests ## all tests; the integration tests bring up a stack of their own
-	@$(VENV)/python -m pytest
+test: setup-tests ## all tests, of the fault matrix as much as FAULTS_MINUTES (18) allows
+	@FAULTS_MINUTES=$(FAULTS_MINUTES) $(VENV)/python -m pytest
 
 unit: setup ## the tests that need no services
 	@$(VENV)/python -m pytest -m "not integration and not faults"
@@ -53,7 +55,7 @@ unit: setup ## the tests that need no services
 integration: setup-tests ## the tests that need services
 	@$(VENV)/python -m pytest -m integration
 
-faults: setup-tests ## the fault matrix: Slurm, sshd, Ray and Airflow, broken on purpose
+faults: setup-tests ## the whole fault matrix: Slurm, sshd, Ray and Airflow, broken on purpose
 	@$(VENV)/python -m pytest -m faults
 
 bench-run: ## time `make run` step by step; on a fresh clone this measures the installation too

@@ -14,6 +14,7 @@ from strandloop.ray_dialogue import stop
 from strandloop.ray_job import Outcome
 from strandloop.ray_limits import Limits
 from strandloop.ray_watch import watch
+from strandloop.trigger_grace import Grace
 
 # The triggerer gives on_kill 30 seconds (``[triggerer] on_kill_timeout``).
 KILL_WAIT = 25.0
@@ -85,6 +86,7 @@ class RayJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Follow the job, its log going to the task log."""
+        grace = Grace(self.task_instance)
         shelf = XComShelf(self.task_instance, say=self.log.info)
         bookmark = await shelf.read() or Bookmark.from_json(self.bookmark)
         try:
@@ -105,6 +107,7 @@ class RayJobTrigger(BaseTrigger):
             )
         except InvalidJob as error:  # the connection cannot work, which says nothing about the job
             outcome = Outcome("unknown", self.submission_id, said=str(error), bookmark=bookmark)
+        await grace.over()
         yield TriggerEvent(outcome.to_event())
 
     async def on_kill(self) -> None:

@@ -11,6 +11,8 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from botocore.exceptions import BotoCoreError, ClientError
 
+from strandloop.trigger_grace import Grace
+
 
 class S3KeyDeadlineTrigger(BaseTrigger):
     """Fire once: ``{"status": "found"}``, or ``{"status": "timeout"}`` when the deadline has passed.
@@ -52,18 +54,21 @@ class S3KeyDeadlineTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look, wait, look again."""
+        grace = Grace(self.task_instance)
         hook = S3Hook(aws_conn_id=self.aws_conn_id)
         bucket, key = S3Hook.parse_s3_url(self.bucket_key)
         async with await hook.get_async_conn() as client:
             while True:
                 try:
                     if await hook.get_head_object_async(client=client, key=key, bucket_name=bucket):
+                        await grace.over()
                         yield TriggerEvent({"status": "found"})
                         return
                 except (ClientError, BotoCoreError) as error:
                     self.log.warning("Could not look for %s, trying again: %s", self.bucket_key, error)
                 left_seconds = self.deadline_epoch_seconds - time.time()
                 if left_seconds <= 0:
+                    await grace.over()
                     yield TriggerEvent({"status": "timeout"})
                     return
                 await asyncio.sleep(min(self.poke_interval, left_seconds))

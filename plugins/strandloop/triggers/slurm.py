@@ -11,6 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from strandloop.hooks.slurm import AsyncSlurmHook
 from strandloop.slurm_waiting import cancel_in_loop, wait_in_loop
 from strandloop.slurm_watch import WatchPlan
+from strandloop.trigger_grace import Grace
 
 # The triggerer gives on_kill 30 seconds (``[triggerer] on_kill_timeout``).
 KILL_WAIT = 25.0
@@ -49,8 +50,10 @@ class SlurmJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Follow the job, its log going to the task log."""
+        grace = Grace(self.task_instance)
         async with AsyncSlurmHook(self.ssh_conn_id) as hook:
             outcome = await wait_in_loop(hook, self.plan, say=lambda line: self.log.info("%s", line))
+        await grace.over()
         yield TriggerEvent(outcome.to_event())
 
     async def on_kill(self) -> None:
