@@ -22,13 +22,13 @@ class EnsureClusterOperator(BaseOperator):
     ``nodes`` counts the usable ones.
 
     :param cluster: ``existing``.
-    :param ssh_conn_id: connection to the login node.
+    :param ssh_conn_id: connection to the login node; None or empty where Airflow runs on the login node.
     """
 
     template_fields: Sequence[str] = ("cluster", "ssh_conn_id")
 
     def __init__(
-        self, *, cluster: str = EXISTING, ssh_conn_id: str = SlurmHook.default_conn_name, **kwargs: Any
+        self, *, cluster: str = EXISTING, ssh_conn_id: str | None = SlurmHook.default_conn_name, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.cluster = cluster
@@ -70,13 +70,13 @@ class ReleaseClusterOperator(BaseOperator):
     """Gives back what :class:`EnsureClusterOperator` made; a cluster that existed stays as it is.
 
     :param cluster: ``existing``.
-    :param ssh_conn_id: connection to the login node.
+    :param ssh_conn_id: connection to the login node; None or empty where Airflow runs on the login node.
     """
 
     template_fields: Sequence[str] = ("cluster", "ssh_conn_id")
 
     def __init__(
-        self, *, cluster: str = EXISTING, ssh_conn_id: str = SlurmHook.default_conn_name, **kwargs: Any
+        self, *, cluster: str = EXISTING, ssh_conn_id: str | None = SlurmHook.default_conn_name, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.cluster = cluster

@@ -70,7 +70,8 @@ class SlurmJobOperator(BaseOperator):
         counts unless ``array`` is given.
     :param body: text of the batch script, instead of ``script``.
     :param script_args: arguments of the script.
-    :param ssh_conn_id: connection to the login node; it must carry the ``host_key`` extra.
+    :param ssh_conn_id: connection to the login node, with the ``host_key`` extra; None or empty where Airflow
+        runs on the login node itself.
     :param job_root: directory on the cluster's shared file system. Script, log and exit status of a
         job are in ``<job_root>/<identity>/<attempt>``, which is also its working directory; those of an
         array's element bear its index: ``job.7.log``, ``exit.7.json``. A ``progress.json`` that a single

@@ -28,7 +28,8 @@ class SlurmJobSensor(BaseSensorOperator):
     the sensor by hand leaves the job alone too, unless ``cancel_on_kill`` is set.
 
     :param job: the reference that :class:`~strandloop.operators.slurm.SlurmJobOperator` returned.
-    :param ssh_conn_id: connection to the login node; it must carry the ``host_key`` extra.
+    :param ssh_conn_id: connection to the login node, with the ``host_key`` extra; None or empty where Airflow
+        runs on the login node itself.
     :param deferrable: whether it waits in the triggerer.
     :param queue_timeout_seconds: the job is cancelled if it has waited so long in the queue, see
         :class:`~strandloop.slurm_watch.WatchPlan`.
