@@ -159,10 +159,10 @@ def _weigh(account: Account, report: Account | None) -> Resolution:
     """Weigh the scheduler's account of a run against the wrapper's report of the same run."""
     state = SLURM_STATES.get(account.code, JobState.UNKNOWN)
     if state.alive:
-        # After the wrapper's last line the scheduler needs seconds, with slow epilogs minutes. Success
-        # need not wait for it; a failure does, for it may yet be requeued.
-        running = state is JobState.RUNNING and account.restarts is not None
-        if report is not None and _unhurt(report) and running:
+        # Between its script's end and its own a job is COMPLETING, with slow epilogs for minutes. Success need
+        # not wait for that; a failure does, for it may yet be requeued. Before it, while the job is still
+        # RUNNING, the scheduler has not said whether a process of it was killed for its memory.
+        if report is not None and _unhurt(report) and _completing_well(account):
             return _from_report(report)
         if state is JobState.PENDING and account.restarts:
             state = JobState.REQUEUED
@@ -189,6 +189,12 @@ def _final(account: Account, resolution: Resolution, evidence: Evidence) -> bool
     if account.source != "sacct" or resolution.state is JobState.SUCCEEDED:
         return True
     return resolution.state.failed and evidence.forgotten
+
+
+def _completing_well(account: Account) -> bool:
+    """The scheduler has taken note of the script's end, and of nothing bad (out of memory is signal 125)."""
+    known = account.restarts is not None  # squeue does not tell which run it speaks of
+    return account.code == "COMPLETING" and known and not account.exit_code and not account.signal
 
 
 def _unhurt(report: Account) -> bool:

@@ -108,7 +108,13 @@ def test_a_state_code_that_nobody_knows_is_unknown() -> None:
         (JobState.RUNNING, {"exit_file": exit_file(0), "scontrol": scontrol("RUNNING", restarts=1)}),
         (
             JobState.SUCCEEDED,
-            {"exit_file": exit_file(0, restarts=1), "scontrol": scontrol("RUNNING", restarts=1)},
+            {"exit_file": exit_file(0, restarts=1), "scontrol": scontrol("COMPLETING", restarts=1)},
+        ),
+        # A script may not notice that one of its processes was killed for its memory; Slurm does.
+        (JobState.RUNNING, {"exit_file": exit_file(0), "scontrol": scontrol("RUNNING")}),
+        (
+            JobState.RUNNING,
+            {"exit_file": exit_file(0), "scontrol": scontrol("COMPLETING", exit_code="0:125")},
         ),
         (JobState.NODE_FAILED, {"exit_file": exit_file(0), "scontrol": scontrol("NODE_FAIL", restarts=1)}),
         # Without an exit file the scheduler speaks alone.
