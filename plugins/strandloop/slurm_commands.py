@@ -13,6 +13,8 @@ from dataclasses import dataclass
 #: Files in the directory of an attempt, beside ``owner`` and the exit files which the wrapper writes.
 SCRIPT, ARRAY, LOG, ELEMENT_LOG = "script.sbatch", "array", "job.log", "job.{index}.log"
 SUBMITTED, VERDICT = "submitted.json", "verdict.json"
+#: How far one reader has passed the log on, in bytes.
+READ_MARK = "read.{reader}"
 
 # A non-interactive SSH session reads no profile, which is where ParallelCluster adds its Slurm.
 # Times in UTC, text in English, indices of arrays in full, and no command hangs longer than this while a

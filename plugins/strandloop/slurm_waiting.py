@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -71,6 +72,9 @@ async def wait_in_loop(hook: AsyncSlurmHook, plan: WatchPlan, *, say: Callable[[
         await _tell(lines, say)
         if outcome is not None:
             return outcome
+        if (bookmark := watch.bookmark()) is not None:
+            with contextlib.suppress(ConnectionBroken):  # the next question tells it too
+                await hook.run(bookmark)
         await asyncio.sleep(watch.pause())
 
 

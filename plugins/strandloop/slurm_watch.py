@@ -7,6 +7,7 @@ A caller runs :meth:`SlurmWatch.command` on the login node, hands the answer to
 
 from __future__ import annotations
 
+import posixpath
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +18,16 @@ from strandloop.job_progress import ProgressPace
 from strandloop.job_record import JobRecord
 from strandloop.slurm_answers import Poll, other_cluster, parse_poll
 from strandloop.slurm_array import JobArray
-from strandloop.slurm_commands import ELEMENT_LOG, LOG, Command, conclude, poll, poll_array
+from strandloop.slurm_commands import (
+    ELEMENT_LOG,
+    LOG,
+    READ_MARK,
+    Command,
+    conclude,
+    poll,
+    poll_array,
+    write_file,
+)
 from strandloop.slurm_elements import combine, described, resolve_elements
 from strandloop.slurm_log import LogTail
 from strandloop.slurm_outcome import Outcome
@@ -113,6 +123,18 @@ class SlurmWatch:
         if self._unknown_looks:
             return False
         return self._more or (self._tail is not None and self._tail.offset != self._offset_told)
+
+    def bookmark(self) -> Command | None:
+        """Return what tells the cluster how far the log was passed on; None where it knows.
+
+        The next question tells it too; a reader that is killed before that has its successor show a few
+        lines twice.
+        """
+        if self._tail is None or self._tail.offset == self._offset_told:
+            return None
+        self._offset_told = self._tail.offset
+        path = posixpath.join(str(self.record.job_dir), READ_MARK.format(reader=self.plan.reader))
+        return write_file(path, str(self._tail.offset).encode())
 
     def observe(self, answer: bytes, *, now: float) -> Outcome | None:
         """Take the answer; return the outcome once the wait is over.

@@ -84,6 +84,17 @@ def test_another_process_goes_on_where_the_cluster_says() -> None:
     assert said[0] == "three" and asked_offset(waiting.command()) == "14"
 
 
+def test_the_cluster_is_told_how_far_the_log_was_passed_on() -> None:
+    waiting = watch([])
+    assert waiting.bookmark() is None
+    waiting.observe(answer("RUNNING", log=b"one\ntw"), now=1)
+    told = waiting.bookmark()
+    assert told is not None and told.args[4:] == ("/fsx/j/1/read.r",) and told.stdin == b"4"
+    assert waiting.bookmark() is None
+    waiting.observe(answer("RUNNING", offset=4), now=2)
+    assert waiting.bookmark() is None
+
+
 def test_unknown_is_waited_out_and_says_what_was_asked() -> None:
     waiting = watch([], unknown_timeout_seconds=60)
     assert waiting.observe(answer(), now=100) is None
