@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.local.layout import Layout
+from infra.local.layout import Layout, StackError
 
 HIERARCHY = Path("/sys/fs/cgroup/memory")
 
@@ -36,11 +36,15 @@ class MemoryCgroup:
             link.symlink_to(self._group)
 
     def remove(self) -> None:
-        """Remove the group and those that Slurm made in it, once their processes have ended."""
+        """Remove the group and those that Slurm made in it; raises StackError where a process is left."""
         if self._group.exists():
             groups = [path for path in self._group.rglob("*") if path.is_dir()]
             for group in [*sorted(groups, reverse=True), self._group]:  # what lies below comes first
-                group.rmdir()
+                try:
+                    group.rmdir()
+                except OSError as error:
+                    left = (group / "cgroup.procs").read_text().split()
+                    raise StackError(f"processes of a job live on: {', '.join(left)} ({error})") from error
 
     @property
     def mount_point(self) -> Path:
