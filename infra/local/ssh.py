@@ -83,6 +83,8 @@ class SshServer(Part):
         slurm_conf = self.layout.state / "slurm" / "slurm.conf"
         variables = {
             "PATH": SYSTEM_PATH,
+            # Below another shell, bash leaves ~/.bashrc alone: what somebody has there is not the stack's.
+            "SHLVL": "1",
             "SLURM_CONF": slurm_conf,
             MARK: f"{self.layout.runtime}/session/",
         }
