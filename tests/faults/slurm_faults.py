@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from infra.local.memory_cgroup import MemoryCgroup
 from infra.local.process_table import marked, process_table, with_descendants
 from infra.local.processes import MARK
 from infra.local.slurm import NODES
@@ -35,6 +36,11 @@ class SlurmFaults:
         done = self._stack.slurm.run(*arguments)
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout
+
+    @property
+    def sees_memory_kills(self) -> bool:
+        """Whether Slurm confines jobs by control groups, and so knows why a process was killed."""
+        return MemoryCgroup(self._stack.layout).available()
 
     def alive(self, names: list[str]) -> int:
         """Jobs of these names that wait or run."""
@@ -95,13 +101,16 @@ class SlurmFaults:
         )
 
     def start_requeued(self, number: str) -> None:
-        """Start a requeued job now: Slurm holds it for two minutes."""
+        """Start a requeued job soon: Slurm holds it for two minutes.
+
+        Not at once: the end that the controller tells the old run, and repeats, would meet the new one.
+        """
         until(
             lambda: "JobState=PENDING" in self.run("scontrol", "show", "job", number),
             seconds=60,
             what=f"job {number} is in the queue again",
         )
-        self.run("scontrol", "update", f"JobId={number}", "StartTime=now")
+        self.run("scontrol", "update", f"JobId={number}", "StartTime=now+10")
 
 
 def _send(pid: int, number: signal.Signals) -> None:
