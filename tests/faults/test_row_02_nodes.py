@@ -21,9 +21,8 @@ def test_a_lost_node(world: World) -> None:
             directives = f"#SBATCH {requeue}\n#SBATCH --nodelist={node}"
             script = job.script(first_time, directives=directives)
             started[mode, requeue] = (world.airflow.trigger(f"slurm_{mode}", body=script), job)
-    numbers = {key: job.wait_until_started() for key, (_, job) in started.items()}
-    for run, _ in started.values():
-        until(lambda run=run: "RUNNING" in run.log(), what="every task has seen its job running")
+    world.until_seen_running(*started.values())
+    numbers = {key: job.starts[0] for key, (_, job) in started.items()}
     with world.slurm.nodes_lost():
         for run, _ in (started[mode, "--no-requeue"] for mode in MODES):
             run.wait_for("failed")

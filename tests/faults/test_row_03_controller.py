@@ -22,9 +22,7 @@ def test_a_controller_that_is_down_for_a_minute(world: World) -> None:
                 world.airflow.trigger(f"slurm_{mode}", body=job.script(f"{job.wait}\n{ending}")),
                 job,
             )
-    for run, job in started.values():
-        job.wait_until_started()
-        until(lambda run=run: "RUNNING" in run.log(), what="every task has seen its job running")
+    world.until_seen_running(*started.values())
     with world.slurm.controller_down():
         down_until = time.monotonic() + OUTAGE_SECONDS
         for (name, _), (_, job) in started.items():
@@ -51,9 +49,8 @@ def test_a_controller_that_comes_back_without_its_memory(world: World) -> None:
     ended, goes_on = world.job(), world.job()
     ended_run = world.airflow.trigger("slurm_deferred", body=ended.script(ended.wait))
     goes_on_run = world.airflow.trigger("slurm_deferred", body=goes_on.script(goes_on.wait))
-    numbers = [job.wait_until_started() for job in (ended, goes_on)]
-    for run in (ended_run, goes_on_run):
-        until(lambda run=run: "RUNNING" in run.log(), what="both tasks have seen their jobs running")
+    world.until_seen_running((ended_run, ended), (goes_on_run, goes_on))
+    numbers = [job.starts[0] for job in (ended, goes_on)]
     with world.ssh.down():
         ended.go()
         until(lambda: (world.job_dir(ended_run) / "exit.json").exists(), what="the job has ended")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.conditions import until
 from tests.faults.world import World
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -17,9 +16,7 @@ def test_a_job_that_the_controller_has_forgotten(world: World) -> None:
             job = world.job()
             body = job.script(f"{job.wait}\n[ '{ending}' = 'exit 0' ] || {ending}")
             started[mode, expected] = (world.airflow.trigger(f"slurm_{mode}", body=body), job)
-    for run, job in started.values():
-        job.wait_until_started()
-        until(lambda run=run: "RUNNING" in run.log(), what="every task has seen its job running")
+    world.until_seen_running(*started.values())
     with world.ssh.down():
         for _, job in started.values():
             job.go()

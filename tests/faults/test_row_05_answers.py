@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.conditions import until
 from tests.faults.world import World
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -55,9 +54,8 @@ def test_commands_that_time_out_print_garbage_or_forget(world: World) -> None:
             started[fault, mode] = (world.airflow.trigger(f"slurm_{mode}", body=job.script(job.wait)), job)
     applied = []
     for (fault, _), (run, job) in started.items():
-        number = job.wait_until_started()
-        until(lambda run=run: "RUNNING" in run.log(), what="the task has seen its job running")
-        applied += faults[fault](number)
+        world.until_seen_running((run, job))
+        applied += faults[fault](job.starts[0])
     for fault in applied:
         fault.wait_until_used()
     for (fault, _), (run, job) in started.items():
@@ -75,8 +73,7 @@ def test_the_shared_file_system_answers_late(world: World) -> None:
             run = world.airflow.trigger(f"slurm_{mode}", body=body)
             started[mode, expected] = (run, job)
     for run, job in started.values():
-        job.wait_until_started()
-        until(lambda run=run: "RUNNING" in run.log(), what="the task has seen its job running")
+        world.until_seen_running((run, job))
         job_dir = world.job_dir(run)
         world.login.hides(job_dir / "exit.json", match=f"strandloop {job_dir} ", times=4)
         job.go()

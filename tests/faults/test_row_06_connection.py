@@ -16,9 +16,7 @@ def test_connections_are_cut_and_sshd_is_restarted_while_jobs_run(world: World) 
     for mode in MODES:
         job = world.job()
         started[mode] = (world.airflow.trigger(f"slurm_{mode}", body=job.script(job.wait)), job)
-    for run, job in started.values():
-        job.wait_until_started()
-        until(lambda run=run: "RUNNING" in run.log(), what="the task has seen its job running")
+    world.until_seen_running(*started.values())
     for times in range(3):
         until(lambda: world.ssh.connections, what=f"somebody is connected before cut {times + 1}")
         assert world.ssh.cut()
@@ -46,9 +44,7 @@ def test_the_connection_is_cut_after_sbatch_ran_and_before_its_answer_came(world
 def test_another_host_key_is_refused(world: World) -> None:
     """While a task waits, and before one submits; the host is what it was again afterwards."""
     waiting, unsubmitted = world.job(), world.job()
-    run = world.airflow.trigger("slurm_deferred", body=waiting.script(waiting.wait))
-    waiting.wait_until_started()
-    until(lambda: "RUNNING" in run.log(), what="the task has seen its job running")
+    run = world.run_seen_running("slurm_deferred", waiting, waiting.script(waiting.wait))
     with world.login.another_host_key():
         world.ssh.cut()
         later = world.airflow.trigger("slurm_sync", body=unsubmitted.script())
