@@ -179,7 +179,7 @@ class SharedConnections:
     def _changed(self, link: SshLink) -> None:
         if link.lost and link in self._links:
             self._links.remove(link)
-            if not link.proven and not link.worn:
+            if link.running and not link.proven and not link.worn:
                 # A host that lets us in and throws us out again is no better than one that does not answer.
                 self._failed(link.lost)
         self._arrange()

@@ -26,9 +26,9 @@ class Refused(Exception):
 class SshLink(asyncssh.SSHClient):
     """A connection and the places on it.
 
-    A command that cannot be ended, as when a file system hangs, keeps its session at sshd though its channel
-    is closed. The connection is worn out then: it takes no further commands, and closes when the others have
-    ended.
+    A command that nobody waits for any more is ended, which not every command and sshd lets happen; it keeps
+    its place until it is gone. If that takes longer than a command may, as when a file system hangs, the
+    connection is worn out: it takes no further commands, and closes when the others have ended.
 
     :param on_change: called when a place is free again, and when the link is worn out or lost.
     """
@@ -37,7 +37,7 @@ class SshLink(asyncssh.SSHClient):
         self.running = 0
         self.worn = False
         self.lost: ConnectionBroken | None = None
-        #: A command has run to its end.
+        #: A command was seen to start.
         self.proven = False
         self._conn_id = conn_id
         self._on_change = on_change
@@ -95,12 +95,11 @@ class SshLink(asyncssh.SSHClient):
         finally:
             if not talk.done():
                 answer.abandon()
+                asyncio.get_running_loop().call_later(COMMAND_TIMEOUT, self._bury, talk)
         if not talk.done():
             self.wear_out()
             raise self._broken(f"a command did not end within {COMMAND_TIMEOUT:.0f} s")
-        completed = talk.result()
-        self.proven = True
-        return completed
+        return talk.result()
 
     async def _talk(self, command: Command, answer: _Answer) -> Completed:
         try:
@@ -114,6 +113,7 @@ class SshLink(asyncssh.SSHClient):
             raise Refused(str(error)) from error
         except (asyncssh.Error, OSError) as error:
             raise self._broken(str(error) or type(error).__name__) from error
+        self.proven = True
         answer.start(command.stdin)
         return await answer.completed
 
@@ -121,6 +121,11 @@ class SshLink(asyncssh.SSHClient):
         if not talk.cancelled():
             talk.exception()  # of a command that nobody waits for any more, nobody else asks for it
         self.give_back()
+
+    def _bury(self, talk: asyncio.Task[Completed]) -> None:
+        if not talk.done():
+            self.wear_out()
+            talk.cancel()
 
     def _broken(self, words: str) -> ConnectionBroken:
         return ConnectionBroken(f"connection {self._conn_id!r}: {words}")
