@@ -347,7 +347,7 @@ def main() -> None:
             "cpu": cpu_model(),
             "cores": os.cpu_count(),
             "system": platform.platform(),
-            "load_before": os.getloadavg()[2],
+            "load_average": [round(load, 2) for load in os.getloadavg()],
         },
         "versions": rounds.pop("versions"),
         "inputs": {"waits": options.waits, "ending": options.ending, "poll_seconds": POLL_SECONDS},
