@@ -22,6 +22,7 @@ from strandloop.ray_job import Outcome, RayJob, submission_id_of
 from strandloop.ray_limits import Limits, seconds_of
 from strandloop.ray_submission import submission_body
 from strandloop.ray_watch import watch
+from strandloop.succession import Succession
 from strandloop.triggers.ray_jobs import KILL_WAIT, RayJobTrigger
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ class RayJobOperator(BaseOperator):
         self.no_retry_exit_codes = tuple(no_retry_exit_codes)
         self._hook: RayJobHook | None = None
         self._submission_id: str | None = None
+        self._succession: Succession | None = None
         self._killed = False
+        self._left_alone = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find or submit the job, then wait for it."""
@@ -129,6 +132,8 @@ class RayJobOperator(BaseOperator):
             queue_timeout_seconds=self.queue_timeout_seconds,
             run_timeout_seconds=self.run_timeout_seconds,
         )
+        self._succession = Succession(context)
+        self._succession.begin()
         self._hook = RayJobHook(self.ray_conn_id)
         job = self._find_or_submit(self._hook, context, limits)
         RayJobLink().persist(context["ti"], url=self._hook.dashboard().job_page(job.submission_id))
@@ -178,10 +183,18 @@ class RayJobOperator(BaseOperator):
             raise
 
     def on_kill(self) -> None:
-        """Stop the job and wait until it is gone. Runs in a signal handler, in the middle of `execute`."""
+        """Stop the job and wait until it is gone. Runs in a signal handler, in the middle of `execute`.
+
+        A leftover of an earlier try leaves the job alone: the try that has followed answers for it.
+        """
         self._killed = True
-        if self._hook is not None and self._submission_id is not None and self.cancel_on_kill:
-            self._stop(self._hook, self._submission_id)
+        if self._hook is None or self._submission_id is None or not self.cancel_on_kill:
+            return
+        if self._succession is not None and self._succession.superseded():
+            self._left_alone = True
+            self.log.info("Another try has taken over Ray job %s, which is left alone", self._submission_id)
+            return
+        self._stop(self._hook, self._submission_id)
 
     def _find_or_submit(self, hook: RayJobHook, context: Context, limits: Limits) -> RayJob:
         ti, store, patience = context["ti"], context.get("task_state_store"), self.unreachable_timeout_seconds
@@ -244,7 +257,7 @@ class RayJobOperator(BaseOperator):
             raise RemoteJobError(f"the task was ended before Ray job {submission_id} was submitted")
         self.log.info("Submitting Ray job %s: %s", submission_id, body["entrypoint"])
         job = hook.play(submit(body, patience=self.unreachable_timeout_seconds))
-        if self._killed and self.cancel_on_kill:
+        if self._killed and self.cancel_on_kill and not self._left_alone:
             # The kill came while the submission was on its way, and found nothing to stop.
             self._stop(hook, submission_id)
         return job

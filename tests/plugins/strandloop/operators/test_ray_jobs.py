@@ -47,6 +47,11 @@ class TaskInstance:
     try_number: int = 1
     max_tries: int = 2
     pushed: dict[str, str] = field(default_factory=dict)
+    id: str = "this try"
+    state: str = "failed"  # what Airflow says of the task when the process is told to stop
+
+    def get_task_states(self, **_: Any) -> dict[str, dict[str, str]]:
+        return {self.run_id: {self.task_id: self.state}}
 
     def xcom_push(self, key: str, value: str) -> None:
         self.pushed[key] = value
@@ -353,6 +358,13 @@ def test_a_kill_stops_the_job_where_that_is_wanted(served_head: Any, cancel_on_k
     run(task)
     task.on_kill()
     assert (served_head.jobs[f"{IDENTITY}-1"] == ["STOPPED"]) is cancel_on_kill
+
+
+def test_a_kill_of_a_leftover_leaves_the_job_to_the_next_try(served_head: Any) -> None:
+    task = operator(wait_for_completion=False)
+    run(task, state="queued")
+    task.on_kill()
+    assert served_head.jobs[f"{IDENTITY}-1"] != ["STOPPED"]
 
 
 @pytest.mark.parametrize(
