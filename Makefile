@@ -16,7 +16,7 @@ COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11
 # What a command needs to find the running stack.
 WITH_STACK = environment="$$($(STACK) environment)" && eval "$$environment" &&
 
-.PHONY: help setup setup-tests up down status run airflow land test unit integration faults bench-run bench-waiting check lock
+.PHONY: help setup setup-tests up down status run airflow land test unit integration faults bench-run bench-waiting bench-task-end check lock
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -63,6 +63,9 @@ bench-run: ## time `make run` step by step; on a fresh clone this measures the i
 
 bench-waiting: setup ## what 200 deferred Slurm tasks cost the head node and the triggerer; about 4 minutes
 	@PYTHONPATH=.:plugins $(VENV)/python -m tests.benchmarks.bench_waiting
+
+bench-task-end: setup ## seconds from the end of a Slurm job to the end of its deferred task
+	@PYTHONPATH=.:plugins $(VENV)/python -m tests.benchmarks.bench_task_end
 
 check: setup ## linters, formatting, types, and which package may import which
 	@$(VENV)/ruff check

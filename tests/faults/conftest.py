@@ -6,7 +6,6 @@ test begins after so many minutes, and the summary names those that were left ou
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -14,63 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.environment import read_environment
-from infra.local.process_table import marked, process_table
-from infra.local.processes import MARK
-from infra.local.stack import Stack
-from tests.faults.airflow_services import AirflowServices
-from tests.faults.login_node import LoginNode
 from tests.faults.matrix import Row, table, write
-from tests.faults.proxy import Proxy
-from tests.faults.ray_faults import RayFaults
-from tests.faults.slurm_faults import SITE_CONF, SlurmFaults
-from tests.faults.world import World
+from tests.faults.world import SETTINGS, World, running_world
 
 ROWS = pytest.StashKey[list[Row]]()
 BEGAN = pytest.StashKey[float]()
 LEFT_OUT = pytest.StashKey[list[str]]()
-PARTS = ("shared", "slurm", "ssh")
-SETTINGS = {"Slurm": PARTS, "Slurm + slurmdbd": ("accounting", *PARTS)}
 
 
 @pytest.fixture(scope="session", params=SETTINGS)
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Slurm behind sshd, Airflow, and a place for faults between them; gone when the tests end."""
-    state = tmp_path_factory.mktemp("faults")
-    stack = Stack(state, free_ports=True, slurm_site_conf=SITE_CONF)
-    proxies: list[Proxy] = []
-    airflow = None
-    try:
-        stack.up(SETTINGS[request.param])
-        login = LoginNode(stack, state / "login")
-        login.start_sshd()
-        ssh, dashboard = Proxy(stack.ports["ssh"]), Proxy(stack.ports["ray-dashboard"])
-        proxies += [ssh, dashboard]
-        environment = read_environment(stack.layout)
-        connection = json.loads(environment["AIRFLOW_CONN_SLURM"])
-        folder = stack.layout.shared / "faults"
-        airflow = AirflowServices(
-            state / "airflow",
-            port=stack.ports["airflow"],
-            processes=stack.processes,
-            environment={
-                **environment,
-                "AIRFLOW_CONN_SLURM": json.dumps({**connection, "port": ssh.port}),
-                "AIRFLOW_CONN_RAY": f"http://127.0.0.1:{dashboard.port}",
-                "FAULT_JOB_ROOT": str(folder / "jobs"),
-            },
-        )
-        airflow.up()
-        rows = request.config.stash.setdefault(ROWS, [])
-        slurm, ray = SlurmFaults(stack), RayFaults(stack)
-        yield World(airflow, slurm, ray, login, ssh, dashboard, folder, request.param, rows)
-    finally:
-        if airflow is not None:
-            airflow.down()
-        stack.down()
-        for proxy in proxies:
-            proxy.close()
-    assert not marked(f"{MARK}={stack.layout.runtime}/", process_table())
+    with running_world(tmp_path_factory.mktemp("faults"), request.param) as world:
+        world.rows = request.config.stash.setdefault(ROWS, [])
+        yield world
 
 
 @pytest.fixture(autouse=True)

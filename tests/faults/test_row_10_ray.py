@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from infra.local.process_table import find_process
 from tests.faults.conditions import until
 from tests.faults.world import World
 
@@ -124,6 +125,20 @@ def test_the_triggerer_is_killed_while_a_task_is_deferred(world: World) -> None:
     world.row(10, "triggerer killed while deferred", run, job, expected="success")
     told = [line for line in run.log().splitlines() if line.endswith("of the log")]
     assert told == [f"line {n} of the log" for n in range(1, 41)]
+
+
+def test_the_scheduler_is_killed_and_its_workers_live_on(world: World) -> None:
+    """The next scheduler starts the task again while the first try is still at work."""
+    job = world.job()
+    run = world.airflow.trigger("ray_sync_retried", body=job.entrypoint(job.wait))
+    job.wait_until_started()
+    first = run.processes()
+    world.airflow.kill("scheduler")
+    world.airflow.start("scheduler")
+    until(lambda: run.processes()["task"] != first["task"], what="a second try is at work")
+    until(lambda: find_process(first["task"]) is None, what="the first try has been ended")
+    job.go()
+    world.row(10, "scheduler killed and restarted", run, job, expected="success")
 
 
 def test_a_worker_node_is_killed(world: World) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from infra.local.environment import read_environment
+from infra.local.process_table import marked, process_table
+from infra.local.processes import MARK
+from infra.local.stack import Stack
 from strandloop.job_identity import job_identity
 from tests.faults.airflow_services import AirflowServices, Run
 from tests.faults.conditions import until
@@ -15,13 +22,17 @@ from tests.faults.login_node import LoginNode
 from tests.faults.matrix import Row
 from tests.faults.proxy import Proxy
 from tests.faults.ray_faults import RayFaults
-from tests.faults.slurm_faults import SlurmFaults
+from tests.faults.slurm_faults import SITE_CONF, SlurmFaults
 
 #: A job that has ended may be seen completing for a moment.
 COMPLETING_SECONDS = 20.0
 #: Clears in one test.
 GENERATIONS = 6
 WHOLE = "whole"
+
+PARTS = ("shared", "slurm", "ssh")
+#: What Slurm runs with, by its name in the matrix.
+SETTINGS = {"Slurm": PARTS, "Slurm + slurmdbd": ("accounting", *PARTS)}
 
 
 @dataclass(frozen=True)
@@ -178,3 +189,38 @@ class World:
             self.problems.append(f"{row}\n{log}")
         if says not in log:
             self.problems.append(f"the log does not say {says!r}:\n{log}")
+
+
+@contextmanager
+def running_world(state: Path, setting: str) -> Iterator[World]:
+    """Bring up a stack and an Airflow below ``state``; at the end of the block nothing of them is left.
+
+    :param setting: one of :data:`SETTINGS`.
+    """
+    stack = Stack(state, free_ports=True, slurm_site_conf=SITE_CONF)
+    with ExitStack() as ending:
+        ending.callback(stack.down)
+        stack.up(SETTINGS[setting])
+        login = LoginNode(stack, state / "login")
+        login.start_sshd()
+        ssh, dashboard = Proxy(stack.ports["ssh"]), Proxy(stack.ports["ray-dashboard"])
+        ending.callback(ssh.close)
+        ending.callback(dashboard.close)
+        environment = read_environment(stack.layout)
+        connection = json.loads(environment["AIRFLOW_CONN_SLURM"])
+        folder = stack.layout.shared / "faults"
+        airflow = AirflowServices(
+            state / "airflow",
+            port=stack.ports["airflow"],
+            processes=stack.processes,
+            environment={
+                **environment,
+                "AIRFLOW_CONN_SLURM": json.dumps({**connection, "port": ssh.port}),
+                "AIRFLOW_CONN_RAY": f"http://127.0.0.1:{dashboard.port}",
+                "FAULT_JOB_ROOT": str(folder / "jobs"),
+            },
+        )
+        ending.callback(airflow.down)
+        airflow.up()
+        yield World(airflow, SlurmFaults(stack), RayFaults(stack), login, ssh, dashboard, folder, setting)
+    assert not marked(f"{MARK}={stack.layout.runtime}/", process_table())

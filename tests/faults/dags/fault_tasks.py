@@ -89,5 +89,8 @@ for wait, deferrable in WAITS.items():
             pre_execute=note_process,
         )
 
+with dag("slurm_at_default_pace"):
+    default = {name: value for name, value in SLURM.items() if name != "poll_interval_seconds"}
+    SlurmJobOperator(task_id="job", deferrable=True, **default)
 with dag("slurm_daily", schedule="@daily"):
     SlurmJobOperator(task_id="job", deferrable=True, **{**SLURM, "body": OPTIONAL % "body"})
