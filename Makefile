@@ -10,7 +10,7 @@ VENV := .venv/bin
 STACK := $(VENV)/python -m infra.local
 UV := .local/venvs/uv/bin/uv
 # No test of the fault matrix begins after so many minutes of it; `make faults` runs all of it.
-FAULTS_MINUTES ?= 18
+FAULTS_MINUTES ?= 16
 COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate
 
 # What a command needs to find the running stack.
@@ -46,7 +46,7 @@ land: up ## land reads: make land FASTQ="a_1.fq.gz a_2.fq.gz" BATCH=2026-11-20
 	@test -n "$(FASTQ)" -a -n "$(BATCH)" || { echo 'usage: make land FASTQ="a_1.fq.gz a_2.fq.gz" BATCH=2026-11-20'; exit 2; }
 	@$(WITH_STACK) $(VENV)/python -m tasks.landing put --data-uri "$$STRANDLOOP_DATA_URI" --batch-id "$(BATCH)" $(FASTQ)
 
-test: setup-tests ## all tests, of the fault matrix as much as FAULTS_MINUTES (18) allows
+test: setup-tests ## all tests, of the fault matrix as much as FAULTS_MINUTES (16) allows
 	@FAULTS_MINUTES=$(FAULTS_MINUTES) $(VENV)/python -m pytest
 
 unit: setup ## the tests that need no services

@@ -124,8 +124,13 @@ class AirflowServices:
         os.killpg(self._pid(component), signal.SIGKILL)
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
-        """One question to the REST API; its answer as JSON."""
-        answer = self._client.request(method, path, **options)
+        """One question to the REST API, again while SQLite is locked (503); its answer as JSON."""
+
+        def answered() -> httpx.Response | None:
+            answer = self._client.request(method, path, **options)
+            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
+
+        answer = until(answered, what=f"{method} {path} is answered")
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text[:2000]}"
         return answer.json() if answer.content else None
 
