@@ -73,10 +73,10 @@ class AirflowServices:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            "AIRFLOW__CORE__PARALLELISM": "12",
+            "AIRFLOW__CORE__PARALLELISM": "8",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self._url}/execution/",
-            # Tries of one SQLite file must wait for each other longer than the default of 5 s.
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=60",
+            # Writers of one SQLite file must wait for each other longer than the default of 5 s.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=20",
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__BASE_URL": self._url,
@@ -94,7 +94,7 @@ class AirflowServices:
             capture_output=True,
             timeout=200,
         )
-        _never_give_a_trigger_id_twice(self.home / "airflow.db")
+        _make_sqlite_fit(self.home / "airflow.db")
         for component in COMPONENTS:
             self.start(component)
         until(self._ready, seconds=180, what="Airflow is up and has read the DAGs")
@@ -124,11 +124,11 @@ class AirflowServices:
         os.killpg(self._pid(component), signal.SIGKILL)
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
-        """One question to the REST API, again while SQLite is locked (503); its answer as JSON."""
+        """One question to the REST API, again while SQLite is locked (500, 503); its answer as JSON."""
 
         def answered() -> httpx.Response | None:
             answer = self._client.request(method, path, **options)
-            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
+            return None if answer.is_server_error else answer
 
         answer = until(answered, what=f"{method} {path} is answered")
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text[:2000]}"
@@ -239,11 +239,12 @@ class Run:
         return "\n".join(texts)
 
 
-def _never_give_a_trigger_id_twice(database: Path) -> None:
-    """Make SQLite count trigger ids on, as the databases do that Airflow is run on for real.
+def _make_sqlite_fit(database: Path) -> None:
+    """Make SQLite do what the databases do that Airflow is run on for real.
 
-    By itself it gives the id of the trigger that was deleted last to the next one, and Airflow takes the
-    end of the one for the end of the other: seen as a task that failed when it was cleared while deferred.
+    Readers do not hold writers up (write-ahead log). And ids of triggers count on: by itself SQLite gives
+    that of the trigger that was deleted last to the next one, and Airflow takes the end of the one for the
+    end of the other: seen as a task that failed when it was cleared while deferred.
     """
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         found = connection.execute(
