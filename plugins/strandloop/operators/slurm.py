@@ -29,7 +29,8 @@ from strandloop.triggers.slurm import SlurmJobTrigger
 # Where Airflow has a store that survives retries (3.3), it remembers the last job that was submitted.
 SUBMITTED = "slurm_job"
 
-# Airflow kills a task process that has not ended a minute after it was asked to.
+# After SIGTERM Airflow's supervisor leaves a process 5 s before it kills it, time for the order to cancel and
+# little more; after an execution timeout nothing cuts this short.
 KILL_WAIT = 40.0
 
 #: Typed resources, and sbatch's own names for them.
