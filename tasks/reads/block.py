@@ -38,6 +38,7 @@ class ReadBlock:
     :param quality: uint8, Phred.
     :param offsets: int64, one more than there are reads, from 0.
     :param quarantined: the block's records that could not be read; slots = reads + quarantined.
+    :param qualities_known: False where the source has none; ``quality`` is then 40 throughout.
     """
 
     first_record: int
@@ -47,6 +48,7 @@ class ReadBlock:
     quality: np.ndarray
     offsets: np.ndarray
     quarantined: list[QuarantinedRecord]
+    qualities_known: bool = True
 
     def __len__(self) -> int:
         return len(self.names)
