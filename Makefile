@@ -10,13 +10,13 @@ VENV := .venv/bin
 STACK := $(VENV)/python -m infra.local
 UV := .local/venvs/uv/bin/uv
 # No test of the fault matrix begins after so many minutes of it; `make faults` runs all of it.
-FAULTS_MINUTES ?= 16
+FAULTS_MINUTES ?= 18
 COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate
 
 # What a command needs to find the running stack.
 WITH_STACK = environment="$$($(STACK) environment)" && eval "$$environment" &&
 
-.PHONY: help setup setup-tests up down status run airflow land test unit integration faults bench-run bench-waiting bench-task-end check lock
+.PHONY: help setup setup-tests up down status run airflow land test test-others test-matrix unit integration faults bench-run bench-waiting bench-task-end check lock
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -46,8 +46,17 @@ land: up ## land reads: make land FASTQ="a_1.fq.gz a_2.fq.gz" BATCH=2026-11-20
 	@test -n "$(FASTQ)" -a -n "$(BATCH)" || { echo 'usage: make land FASTQ="a_1.fq.gz a_2.fq.gz" BATCH=2026-11-20'; exit 2; }
 	@$(WITH_STACK) $(VENV)/python -m tasks.landing put --data-uri "$$STRANDLOOP_DATA_URI" --batch-id "$(BATCH)" $(FASTQ)
 
-test: setup-tests ## all tests, of the fault matrix as much as FAULTS_MINUTES (16) allows
-	@FAULTS_MINUTES=$(FAULTS_MINUTES) $(VENV)/python -m pytest
+# The matrix waits most of its time, so it runs beside the other tests, and its report comes as a whole.
+test: setup-tests ## all tests, of the fault matrix as much as FAULTS_MINUTES (18) allows
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-others test-matrix
+
+test-others:
+	@$(VENV)/python -m pytest -m "not faults"
+
+test-matrix:
+	@mkdir -p .local/faults
+	@FAULTS_MINUTES=$(FAULTS_MINUTES) $(VENV)/python -m pytest -m faults >.local/faults/output.txt 2>&1; \
+	status=$$?; cat .local/faults/output.txt; exit $$status
 
 unit: setup ## the tests that need no services
 	@$(VENV)/python -m pytest -m "not integration and not faults"

@@ -35,6 +35,7 @@ def no_fault_is_left(world: World) -> Iterator[None]:
     world.problems.clear()
     yield
     world.login.clear()
+    world.slurm.mend()
     assert not world.problems, "\n\n".join(world.problems)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from infra.local.layout import current_user
 from infra.local.memory_cgroup import MemoryCgroup
 from infra.local.process_table import marked, process_table, with_descendants
 from infra.local.processes import MARK
 from infra.local.slurm import NODES
+from infra.local.slurm_conf import spool
 from infra.local.stack import Stack
 from tests.faults.conditions import until
 
@@ -47,9 +50,26 @@ class SlurmFaults:
         states = self.run("squeue", "--noheader", f"--name={','.join(names)}", "--format=%T").split()
         return sum(state != "COMPLETING" for state in states)
 
+    def picture(self) -> str:
+        """The queue and the nodes, each with Slurm's reasons."""
+        return self.run("squeue", "--format=%i %j %T %r %N") + self.run(
+            "sinfo", "--Node", "--format=%N %T %E"
+        )
+
+    def mend(self) -> None:
+        """No job is left, and every node is ready: Slurm drains one where a job could not be launched."""
+        self.run("scancel", f"--user={current_user()}")
+        until(lambda: not self.run("squeue", "--noheader"), what=self.picture)
+        for line in self.run(
+            "sinfo", "--Node", "--noheader", "--partition=busy", "--format=%N %T"
+        ).splitlines():
+            node, state = line.split()
+            if state.startswith("drain"):
+                self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
     @contextmanager
     def nodes_lost(self) -> Iterator[None]:
-        """Both nodes lose power, with all that runs there, until the end of the block."""
+        """Both nodes lose power, with all that runs there; at the end of the block new machines are there."""
         table = process_table()
         lost = {
             pid
@@ -61,6 +81,10 @@ class SlurmFaults:
         for number in (signal.SIGSTOP, signal.SIGKILL):  # nobody may notice the other's end
             for pid in lost:
                 _send(pid, number)
+        for node in NODES:
+            # What is left there of killed jobs would meet later jobs of the same numbers: slurmd looks for the
+            # old ones, finds nobody, and removes the new ones' scripts before they have started.
+            shutil.rmtree(spool(self._stack.layout, node))
         try:
             yield
         finally:
@@ -90,7 +114,7 @@ class SlurmFaults:
 
     def job_of_somebody_else(self) -> int:
         """Submit a job that ends well at once, and return its number."""
-        return int(self.run("sbatch", "--parsable", "--output=/dev/null", "--wrap=true"))
+        return int(self.run("sbatch", "--parsable", "--output=/dev/null", "--mem=16M", "--wrap=true"))
 
     def wait_until_forgotten(self, number: str) -> None:
         """Wait until the controller does not know a job that has ended."""

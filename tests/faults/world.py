@@ -121,7 +121,11 @@ class World:
     def until_seen_running(self, *started: tuple[Run, CountedJob]) -> None:
         """Wait until the tasks of these runs have seen their jobs running."""
         for run, job in started:
-            job.wait_until_started()
+            try:
+                job.wait_until_started()
+            except AssertionError as error:
+                error.add_note(f"{self.slurm.picture()}\n{run.log()}")
+                raise
             until(lambda run=run: "RUNNING" in run.log(), what=f"{run.run_id} has seen its job running")
 
     def identities(self, run: Run) -> list[str]:
