@@ -21,9 +21,13 @@ def s3_endpoint() -> Iterator[str]:
 
 
 @pytest.fixture
-def s3_root(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """``s3://<fresh bucket>``, with boto3's environment pointing at the test server."""
+def s3_root(
+    s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """``s3://<fresh bucket>``, with boto3's environment pointing at the test server, and an empty encoder cache."""
     import boto3
+
+    monkeypatch.setenv("STRANDLOOP_CACHE", str(tmp_path_factory.mktemp("encoders")))
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")

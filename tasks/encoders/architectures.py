@@ -1,12 +1,16 @@
-"""The networks that can be loaded and trained; each is imported only where it is asked for."""
+"""The networks that are trained here, and how a directory of files tells what loads it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from tasks.encoders.model import EncoderModel
+from tasks.encoders.node_cache import sha256_of
+from tasks.encoders.protocol import Encoder, EncoderUri
 from tasks.encoders.registry import CONFIG_FILE, WEIGHTS_FILE
 from tasks.errors import InvalidEncoder
 
@@ -14,7 +18,6 @@ BY_NAME = {
     "kmer-mlp": ("tasks.encoders.kmer", "KmerMlp"),
     "dna-transformer": ("tasks.encoders.transformer", "DnaTransformer"),
 }
-BY_MODEL_TYPE = {"strandloop-kmer-mlp": "kmer-mlp", "bert": "dna-transformer"}
 
 
 def architecture_named(name: str) -> type[EncoderModel]:
@@ -29,18 +32,40 @@ def architecture_named(name: str) -> type[EncoderModel]:
     return architecture
 
 
-def architecture_in(directory: Path) -> type[EncoderModel]:
-    """The network whose files are in ``directory``, told by ``model_type`` in its config.json."""
-    for file in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (directory / file).is_file():
-            raise InvalidEncoder(f"{directory} holds no encoder: {file} is missing")
+def load_directory(directory: Path, address: EncoderUri) -> Encoder:
+    """The encoder whose files are in ``directory``; what was not trained here goes to :mod:`tasks.encoders.hf`.
+
+    :raises InvalidEncoder: its files do not fit together, or an option does not apply to it.
+    """
+    name = _trained_here(_config_in(directory))
+    if name is None:
+        from tasks.encoders import hf
+
+        return hf.load(directory, uri=str(address), options=address.options)
+    if address.options:
+        raise InvalidEncoder(f"{address}: the only option of {name} is average=reverse-complement")
+    if not (directory / WEIGHTS_FILE).is_file():
+        raise InvalidEncoder(f"{directory} holds no encoder: {WEIGHTS_FILE} is missing")
+    model = architecture_named(name).load(directory)
+    model.uri = str(address)
+    model.revision = sha256_of(directory / WEIGHTS_FILE)
+    return model
+
+
+def _config_in(directory: Path) -> Mapping[str, Any]:
+    file = directory / CONFIG_FILE
+    if not file.is_file():
+        raise InvalidEncoder(f"{directory} holds no encoder: {CONFIG_FILE} is missing")
     try:
-        model_type = json.loads((directory / CONFIG_FILE).read_text())["model_type"]
+        config: Mapping[str, Any] = json.loads(file.read_text())
+        config["model_type"]
     except (ValueError, KeyError, TypeError) as error:
-        raise InvalidEncoder(f"{directory / CONFIG_FILE} names no model_type: {error!r}") from error
-    if model_type not in BY_MODEL_TYPE:
-        raise InvalidEncoder(
-            f"{directory / CONFIG_FILE} is of model_type {model_type!r}, but only "
-            f"{', '.join(sorted(BY_MODEL_TYPE))} can be loaded"
-        )
-    return architecture_named(BY_MODEL_TYPE[model_type])
+        raise InvalidEncoder(f"{file} names no model_type: {error!r}") from error
+    return config
+
+
+def _trained_here(config: Mapping[str, Any]) -> str | None:
+    """The network that wrote this config.json, or None where it came from elsewhere."""
+    if config["model_type"] == "strandloop-kmer-mlp":
+        return "kmer-mlp"
+    return "dna-transformer" if "dna_word_bases" in config else None

@@ -16,7 +16,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from tasks.encoders.model import EncoderModel, best_device
+from tasks.encoders.devices import best_device
+from tasks.encoders.model import EncoderModel
 from tasks.encoders.registry import CONFIG_FILE, WEIGHTS_FILE
 from tasks.encoders.sequences import BASE_CODES, Sequences
 from tasks.errors import InvalidEncoder
@@ -36,6 +37,7 @@ class KmerMlp(EncoderModel):
     """
 
     name = "kmer-mlp"
+    strand_symmetric = True
     centre: torch.Tensor
     scale: torch.Tensor
 

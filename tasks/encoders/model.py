@@ -25,6 +25,7 @@ class EncoderModel(torch.nn.Module, ABC):
     dim: int
     uri: str = ""
     revision: str = ""
+    strand_symmetric: bool
 
     @classmethod
     @abstractmethod
@@ -60,8 +61,3 @@ class EncoderModel(torch.nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
-
-
-def best_device() -> torch.device:
-    """A GPU where this process was given one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tasks.encoders.node_cache import on_this_node
 from tasks.errors import InvalidEncoder
 from tasks.object_store import ObjectStore, ObjectUri
 
@@ -90,10 +91,17 @@ class Registry:
             return False
         return self._store.put_json(self._pointer(name), pointer, if_match=etag)
 
-    def fetch(self, name: str, version: str, into: Path) -> dict[str, Any]:
-        """Download a version's files and give its card; raises InvalidEncoder where a checksum differs."""
-        card = self.card(name, version)
-        for file, expected in card["files"].items():
+    def on_this_node(self, name: str, version: str) -> Path:
+        """A directory with a version's files, downloaded once per node; see :meth:`fetch` for what it raises."""
+        files = self.card(name, version)["files"]
+        content = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+        return on_this_node(
+            f"registry/{name}/{version}-{content[:16]}", lambda into: self.fetch(name, version, into)
+        )
+
+    def fetch(self, name: str, version: str, into: Path) -> None:
+        """Download a version's files; raises InvalidEncoder where one is missing or its checksum differs."""
+        for file, expected in self.card(name, version)["files"].items():
             source = self._root / name / version / file
             try:
                 found = self._store.download(source, into / file)
@@ -104,7 +112,6 @@ class Registry:
                     f"{source} has SHA-256 {found}, but its card says {expected}: it was changed or damaged "
                     "after it was registered"
                 )
-        return card
 
     def _pointer(self, name: str) -> ObjectUri:
         return self._root / name / "current.json"

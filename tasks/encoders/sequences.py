@@ -59,6 +59,12 @@ class Sequences:
         start, stop, _ = rows.indices(len(self))
         return Sequences(self.bases, self.offsets[start : max(start, stop) + 1])
 
+    def to_arrow(self) -> pa.Array:
+        """The sequences as a large_string array; copies no bases."""
+        return pa.Array.from_buffers(
+            pa.large_string(), len(self), [None, pa.py_buffer(self.offsets), pa.py_buffer(self.bases)]
+        )
+
     @property
     def lengths(self) -> np.ndarray:
         """Bases per sequence, int64."""
@@ -81,6 +87,11 @@ class Sequences:
         """The sequences of ``rows``, in that order."""
         nothing = np.zeros(len(rows), dtype=np.int64)
         return self.windows(rows, nothing, self.lengths[rows], nothing.astype(bool))
+
+    def reverse_complement(self) -> Sequences:
+        """The other strand of every sequence; what is not ACGT stays what it is."""
+        nothing = np.zeros(len(self), dtype=np.int64)
+        return self.windows(np.arange(len(self)), nothing, self.lengths, np.ones(len(self), dtype=bool))
 
 
 @numba.njit(nogil=True)

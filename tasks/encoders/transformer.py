@@ -18,7 +18,9 @@ import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from tasks.encoders.model import EncoderModel, best_device
+from tasks.encoders.batching import token_batches
+from tasks.encoders.devices import best_device
+from tasks.encoders.model import EncoderModel
 from tasks.encoders.registry import CONFIG_FILE
 from tasks.encoders.sequences import BASE_CODES, Sequences
 from tasks.errors import InvalidEncoder
@@ -36,6 +38,7 @@ class DnaTransformer(EncoderModel):
     """
 
     name = "dna-transformer"
+    strand_symmetric = False
 
     def __init__(self, bert: BertModel) -> None:
         super().__init__()
@@ -107,19 +110,10 @@ class DnaTransformer(EncoderModel):
     def encode_sequences(self, sequences: Sequences) -> np.ndarray:
         """Unit vectors; reads of similar length share a batch, which holds at most 16,384 words with padding."""
         vectors = np.empty((len(sequences), self.dim), dtype=np.float32)
-        order = np.argsort(sequences.lengths, kind="stable")
-        words = np.clip(-(-sequences.lengths[order] // WORD_BASES), 1, MAX_WORDS)
+        words = np.clip(-(-sequences.lengths // WORD_BASES), 1, MAX_WORDS)
         with torch.inference_mode():
-            start = 0
-            while start < len(order):
-                # Lengths rise, so the last read of a batch sets its width.
-                sizes = words[start : start + TOKENS_PER_BATCH] * np.arange(
-                    1, len(words[start : start + TOKENS_PER_BATCH]) + 1
-                )
-                stop = start + max(1, int(np.searchsorted(sizes, TOKENS_PER_BATCH, side="right")))
-                rows = order[start:stop]
+            for rows in token_batches(words, budget=TOKENS_PER_BATCH):
                 vectors[rows] = self(self.prepare(sequences.take(rows))).cpu().numpy()
-                start = stop
         return vectors
 
 

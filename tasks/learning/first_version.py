@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,7 @@ def train_first(
     :param steps: fewer or more than :mod:`tasks.learning.plans` says.
     :returns: the fields of its card.
     """
-    # torch is loaded only where something is trained: most runs of a batch find an encoder.
-    from dataclasses import replace
-
+    # torch is loaded only where something is trained.
     from tasks.encoders.architectures import architecture_named
     from tasks.encoders.sequences import Sequences
     from tasks.learning.card import recalls, training_card
@@ -92,15 +91,12 @@ def _resolve(
     store: ObjectStore, batch: Batch, address: EncoderUri, sample_reads: Callable[[], pa.Table]
 ) -> EncoderUri:
     registry = Registry(store, batch.encoders)
-    if address.directory is not None:
-        load_encoder(str(address), encoders=batch.encoders, store=store)
-        return address
-    if address.version is not None:
-        registry.card(address.name, address.version)
-        return address
-    if registry.current(address.name) is None:
-        with tempfile.TemporaryDirectory(prefix="strandloop-encoder-") as directory:
-            card = train_first(address.name, sample_reads(), Path(directory), batch_id=batch.batch_id)
-            version = registry.register(address.name, Path(directory), card, parent=None)
-        registry.promote(address.name, version, expected=None)
-    return EncoderUri(address.name, registry.current(address.name))
+    if address.scheme == "registry" and address.version is None:
+        if registry.current(address.target) is None:
+            with tempfile.TemporaryDirectory(prefix="strandloop-encoder-") as directory:
+                card = train_first(address.target, sample_reads(), Path(directory), batch_id=batch.batch_id)
+                version = registry.register(address.target, Path(directory), card, parent=None)
+            registry.promote(address.target, version, expected=None)
+        address = replace(address, version=registry.current(address.target))
+    load_encoder(str(address), encoders=batch.encoders, store=store)  # refuses here what no worker could load
+    return address

@@ -80,9 +80,11 @@ def retrain(
         return {"status": "unchanged", **known.details}
     started = time.monotonic()
     uri = _pinned(store, batch)
-    parent = load_encoder(uri, encoders=batch.encoders, store=store)
     address = EncoderUri.parse(uri)
-    if address.version is None or not isinstance(parent, EncoderModel):
+    parent = None
+    if address.scheme == "registry":
+        parent = load_encoder(str(address.one_strand()), encoders=batch.encoders, store=store)
+    if not isinstance(parent, EncoderModel):
         done = Retraining(
             uri, None, False, f"{uri} is not in the registry, so it stays as it is", {}, {}, {}, 0
         )
@@ -140,22 +142,22 @@ def _retrain(
     )
     with tempfile.TemporaryDirectory(prefix="strandloop-encoder-") as directory:
         candidate.save(Path(directory))
-        version = registry.register(address.name, Path(directory), card, parent=address.version)
+        version = registry.register(address.target, Path(directory), card, parent=address.version)
     promoted, reason = False, decision.reason
     if decision.better:
         # A run that was interrupted after its promotion finds its own version promoted.
         promoted = (
-            registry.promote(address.name, version, expected=address.version)
-            or registry.current(address.name) == version
+            registry.promote(address.target, version, expected=address.version)
+            or registry.current(address.target) == version
         )
         if not promoted:
             reason += (
-                f"; not promoted, because {registry.current(address.name)} took the place of "
+                f"; not promoted, because {registry.current(address.target)} took the place of "
                 f"{address.version} meanwhile"
             )
     return Retraining(
         encoder_before=str(address),
-        encoder_after=str(EncoderUri(address.name, version)),
+        encoder_after=str(replace(address, version=version)),
         promoted=promoted,
         reason=reason,
         metrics=metrics,

@@ -10,6 +10,7 @@ from typing import Any
 
 from hpc_jobs.store import StoreManifest
 from tasks.batches import Batch
+from tasks.encoders.protocol import EncoderUri
 from tasks.encoders.registry import Registry
 from tasks.object_store import ObjectStore
 
@@ -44,11 +45,10 @@ def provenance(
 
 def _card_facts(store: ObjectStore, batch: Batch, encoder_uri: str) -> list[tuple[str, str]]:
     """What the encoder's card says; nothing for an encoder that is no registered one."""
-    scheme, _, rest = encoder_uri.partition("://")
-    name, _, version = rest.partition("@")
-    if scheme != "registry":
+    encoder = EncoderUri.parse(encoder_uri)
+    if encoder.scheme != "registry" or encoder.version is None:
         return []
-    card = Registry(store, batch.encoders).card(name, version)
+    card = Registry(store, batch.encoders).card(encoder.target, encoder.version)
     facts = [
         ("Encoder parent", card["parent"] or "none: a first version"),
         ("Encoder created", card["created_at"]),

@@ -50,17 +50,37 @@ def test_registered_current_and_file_are_one_encoder(encoders: ObjectUri, saved:
 @pytest.mark.parametrize(
     "uri",
     [
-        "",
-        "kmer-mlp",
-        "registry://",
-        "registry://A B",
-        "registry://kmer-mlp@latest",
-        "file://relative",
-        "hf://x/y",
+        "registry://kmer-mlp",
+        "registry://kmer-mlp@v1-1a2b3c4d?average=reverse-complement",
+        "file:///models/with%20space?translate=longest-orf",
+        "hf://zhihan1996/DNABERT-2-117M@7bce263b15377fc15361f52cfab88f8b586abda0?average=reverse-complement&x=%26",
+        "kmer://4+5",
+        "sketch://256?k=15",
     ],
 )
-def test_what_is_no_address_is_refused(uri: str) -> None:
-    with pytest.raises(InvalidEncoder, match="is not the address of an encoder; write registry://NAME"):
+def test_an_address_is_written_as_it_was_read(uri: str) -> None:
+    assert str(EncoderUri.parse(uri)) == uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "advice"),
+    [
+        ("", "write registry://NAME"),
+        ("kmer-mlp", "write registry://NAME"),
+        ("s3://bucket/encoder", "write registry://NAME"),
+        ("registry://", "write registry://NAME"),
+        ("registry://A B", "write registry://NAME"),
+        ("registry://kmer-mlp@latest", "write registry://NAME"),
+        ("registry://kmer-mlp?average=a&average=b", "write registry://NAME"),
+        ("file://relative", "an absolute path"),
+        ("hf://org/model", "where REVISION is the commit's 40 hexadecimal digits"),
+        ("hf://org/model@main", "not a branch or a tag: those move"),
+        ("kmer://", "kmer://4\\+5"),
+        ("sketch://wide", "sketch://256"),
+    ],
+)
+def test_what_is_no_address_is_refused(uri: str, advice: str) -> None:
+    with pytest.raises(InvalidEncoder, match=f"is not the address of an encoder; .*{advice}"):
         EncoderUri.parse(uri)
 
 
@@ -70,6 +90,13 @@ def test_what_is_no_address_is_refused(uri: str) -> None:
         ("registry://kmer-mlp", "has no promoted version"),
         ("registry://kmer-mlp@v1-00000000", "there is no encoder registry://kmer-mlp@v1-00000000"),
         ("file:///nowhere", "config.json is missing"),
+        ("kmer://5+4", "smallest first"),
+        ("kmer://4+7", "whole numbers from 1 to 6"),
+        ("kmer://4?k=4", "nothing else can be chosen"),
+        ("sketch://4", "8 to 16384 columns"),
+        ("sketch://256?k=99", "4 to 31 bases"),
+        ("sketch://256?seed=1", "nothing else can be chosen"),
+        ("sketch://256?average=reverse-complement", "gives both strands of a read the same vector already"),
     ],
 )
 def test_what_is_not_there_is_named(uri: str, message: str, encoders: ObjectUri) -> None:
@@ -77,10 +104,24 @@ def test_what_is_not_there_is_named(uri: str, message: str, encoders: ObjectUri)
         load(uri, encoders)
 
 
-def test_an_unknown_model_type_is_refused(encoders: ObjectUri, saved: Path) -> None:
-    (saved / "config.json").write_text(json.dumps({"model_type": "esm"}))
-    with pytest.raises(InvalidEncoder, match="is of model_type 'esm', but only bert, strandloop-kmer-mlp"):
-        load(saved.as_uri(), encoders)
+@pytest.mark.parametrize(
+    ("uri", "dim"), [("kmer://2", 10), ("kmer://4+5", 648), ("sketch://64", 64), ("sketch://64?k=9", 64)]
+)
+def test_untrained_encoders_need_no_files(uri: str, dim: int, encoders: ObjectUri) -> None:
+    encoder = load(uri, encoders)
+    assert (encoder.uri, encoder.dim) == (uri, dim)
+    assert encoder.encode(READS).shape == (2, dim)
+
+
+def test_what_decides_the_vectors_is_in_the_revision(encoders: ObjectUri) -> None:
+    uris = ["kmer://4", "kmer://4+5", "sketch://64", "sketch://64?k=9", "sketch://65"]
+    assert len({load(uri, encoders).revision for uri in uris}) == len(uris)
+    assert load("sketch://64", encoders).revision == load("sketch://64?k=15", encoders).revision
+
+
+def test_an_option_that_an_encoder_does_not_have_is_refused(encoders: ObjectUri, saved: Path) -> None:
+    with pytest.raises(InvalidEncoder, match="the only option of kmer-mlp is average=reverse-complement"):
+        load(f"{saved.as_uri()}?pooling=max", encoders)
 
 
 def test_weights_of_another_shape_are_refused(encoders: ObjectUri, saved: Path) -> None:

@@ -35,7 +35,8 @@ def test_a_registered_version_comes_back_as_it_was(registry: Registry, tmp_path:
     )
     assert version == "v1-7692c3ad"
     (tmp_path / "back").mkdir()
-    card = registry.fetch("tiny", version, tmp_path / "back")
+    registry.fetch("tiny", version, tmp_path / "back")
+    card = registry.card("tiny", version)
     assert (tmp_path / "back" / "model.safetensors").read_bytes() == b"one"
     assert card["metrics"] == {"recall@10": 0.5}
     assert (card["name"], card["version"], card["parent"]) == ("tiny", version, None)
