@@ -69,7 +69,7 @@ def test_each_reason_rejects_and_the_first_counts(block_of: Callable[..., ReadBl
         ("ANGTA", [20] * 5),
     )
     found = QualityFilter(trim_quality=0, min_length=4, min_mean_quality=20, max_n_fraction=0.2).apply(block)
-    assert found.rejected == {"too_short": 1, "low_quality": 2, "too_many_n": 1}
+    assert found.rejected == {"duplicate": 0, "too_short": 1, "low_quality": 2, "too_many_n": 1}
     assert found.kept.record_numbers.tolist() == [1, 6]
     assert found.kept.names == [b"r1", b"r6"]
     assert found.kept.sequence.tobytes() == b"ACGTAANGTA"
@@ -87,7 +87,7 @@ def test_length_and_quality_are_judged_after_trimming(block_of: Callable[..., Re
 def test_a_block_without_reads_passes(block_of: Callable[..., ReadBlock]) -> None:
     found = QualityFilter(20, 50, 20, 0.1).apply(block_of())
     assert len(found.kept) == 0
-    assert found.rejected == {"too_short": 0, "low_quality": 0, "too_many_n": 0}
+    assert found.rejected == dict.fromkeys(["duplicate", "too_short", "low_quality", "too_many_n"], 0)
 
 
 def test_mean_qualities_are_one_per_read(block_of: Callable[..., ReadBlock]) -> None:

@@ -77,15 +77,15 @@ def test_numbers_are_those_of_the_results(finished_batch: Any) -> None:
 
 def test_every_record_is_accounted_for(finished_batch: Any) -> None:
     header, *rows, total = read_page(finished_batch)[1].tables["accounting"]
-    names = header[4:7]
-    assert names == ["Low quality", "Too many n", "Too short"]
+    names = header[4:8]
+    assert names == ["Duplicate", "Low quality", "Too many n", "Too short"]
     assert {row[0] for row in rows} == set(finished_batch.accounting)
     for row in rows:
         counted = finished_batch.accounting[row[0]]
         rejected = [str(counted.rejected[name.lower().replace(" ", "_")]) for name in names]
         assert row[1:3] == [str(counted.records), str(counted.kept)]
-        assert row[4:8] == [*rejected, str(counted.quarantined)]
-        assert int(row[1]) == int(row[2]) + sum(map(int, row[4:8]))
+        assert row[4:9] == [*rejected, str(counted.quarantined)]
+        assert int(row[1]) == int(row[2]) + sum(map(int, row[4:9]))
     assert total[:3] == ["All samples", "220", str(len(finished_batch.kept_ids))]
 
 
@@ -176,7 +176,7 @@ def test_a_sample_without_reads_is_in_the_table(
     demo = publish_batch({"empty": "", "tiny": simulate(3, [0.5], seed=4, flawless=True)})
     build_report(demo.data_uri, demo.batch_id)
     empty = read_page(demo)[1].tables["accounting"][1]
-    assert empty == ["empty", "0", "0", "0.0 %", "0", "0", "0", "0", "0", "0"]
+    assert empty == ["empty", "0", "0", "0.0 %", "0", "0", "0", "0", "0", "0", "0"]
 
 
 @pytest.mark.parametrize("result", ["quality", "reads", "graph", "clusters", "cost"])
