@@ -71,6 +71,7 @@ class Account:
     :param nodes: names as Slurm writes them, for example ``n[1-2]``.
     :param restarts: how often Slurm had started the job again; ``None`` where the witness does not know.
     :param queued_at: when it was submitted, or last put back into the queue.
+    :param oom_kills: processes of it that the kernel killed for their memory; only an exit file tells.
     """
 
     source: str
@@ -84,6 +85,7 @@ class Account:
     ended_at: str | None = None
     restarts: int | None = None
     queued_at: str | None = None
+    oom_kills: int = 0
 
 
 def read_exit_file(evidence: Evidence) -> Account | None:
@@ -105,6 +107,7 @@ def read_exit_file(evidence: Evidence) -> Account | None:
             started_at=str(value["started_at"]),
             ended_at=str(value["ended_at"]),
             restarts=int(value["restart_count"]),
+            oom_kills=int(value.get("oom_kills", 0)),  # jobs that were submitted before it was counted
         )
     except (ValueError, KeyError, TypeError):
         return None

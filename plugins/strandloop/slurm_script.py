@@ -53,12 +53,30 @@ fi
 
 # Slurm may start a job again whose script has succeeded: its node failed before it could say so. A script
 # that ended with 0 after a signal has only saved its state.
-if grep -q '"exit_code": 0, "signal": null, "told": "",' "$exit_file" 2>/dev/null; then
+if grep -q '"exit_code": 0, "signal": null, "told": "", "oom_kills": 0,' "$exit_file" 2>/dev/null; then
     echo "strandloop: job $SLURM_JOB_ID has succeeded before it was started again; nothing is left to do" >&2
     exit 0
 fi
 # Another job that Slurm started again puts the report of its earlier run aside.
 [ -e "$exit_file" ] && mv -f "$exit_file" "$STRANDLOOP_JOB_DIR/exit.before-restart-$restart${index:+.$index}.json"
+
+# Processes of the job that the kernel killed for their memory, which a script may fail to notice. Without
+# control groups nobody but Slurm can tell.
+oom_kills() {
+    local controllers path file name count
+    while IFS=: read -r _ controllers path; do
+        case $controllers in
+            memory) file=/sys/fs/cgroup/memory$path/memory.oom_control ;;
+            "") file=/sys/fs/cgroup$path/memory.events ;;
+            *) continue ;;
+        esac
+        [[ $path == */job_$SLURM_JOB_ID/* && -r $file ]] || continue
+        while read -r name count; do
+            [ "$name" = oom_kill ] && echo "$count" && return
+        done < "$file"
+    done < /proc/self/cgroup
+    echo 0
+}
 
 started_at=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)
 (environment; exec "$BASH" "$STRANDLOOP_JOB_DIR/script.sbatch" "${script_args[@]}") &
@@ -90,7 +108,7 @@ signal=null
 if {
     printf '{"job_id": "%s", "index": %s, ' "$job" "${index:-null}"
     printf '"exit_code": %d, "signal": %s, ' "$status" "$signal"
-    printf '"told": "%s", "started_at": "%s", ' "$told" "$started_at"
+    printf '"told": "%s", "oom_kills": %d, "started_at": "%s", ' "$told" "$(oom_kills)" "$started_at"
     printf '"ended_at": "%s", "hosts": "%s", ' "$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)" "$SLURM_JOB_NODELIST"
     printf '"nodes": %d, "restart_count": %d}\n' "${SLURM_JOB_NUM_NODES:-1}" "$restart"
 } > "$report"; then

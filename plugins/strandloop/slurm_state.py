@@ -198,11 +198,11 @@ def _completing_well(account: Account) -> bool:
 
 
 def _unhurt(report: Account) -> bool:
-    """The script ended with 0 and was not signalled from outside.
+    """The script ended with 0, was not signalled from outside, and lost no process for its memory.
 
     One that was signalled may end with 0 because it has saved its state, to go on when it is started again.
     """
-    return report.exit_code == 0 and not report.signal
+    return report.exit_code == 0 and not report.signal and not report.oom_kills
 
 
 def _from_report(report: Account, *, seen_completed: bool = True) -> Resolution:
@@ -211,12 +211,15 @@ def _from_report(report: Account, *, seen_completed: bool = True) -> Resolution:
     :param seen_completed: whether exit code 0 means that the job came to its own end.
     """
     code = report.exit_code or 0
-    if code == 0 and seen_completed:
+    if code == 0 and seen_completed and not report.oom_kills:
         return _conclude(JobState.SUCCEEDED, report, "its script ended with 0")
     words = f"was ended by signal {code - 128}" if 128 < code <= 192 else f"ended with {code}"
     words += " (often: out of memory)" if code == 137 else ""
     told = f", after SIG{report.signal} from outside" if report.signal else ""
-    return _conclude(JobState.FAILED, report, f"its script {words}{told}")
+    if report.oom_kills:
+        words = f"lost {report.oom_kills} process(es) for their memory and {words}"
+    state = JobState.OUT_OF_MEMORY if report.oom_kills else JobState.FAILED
+    return _conclude(state, report, f"its script {words}{told}")
 
 
 def _conclude(

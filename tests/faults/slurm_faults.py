@@ -22,7 +22,7 @@ from tests.faults.conditions import until
 #: ``closed`` takes jobs and starts none.
 SITE_CONF = f"""
 SlurmdTimeout=10
-MinJobAge=2
+MinJobAge=20
 PartitionName=busy Nodes={",".join(NODES)} OverSubscribe=FORCE:32 Default=YES MaxTime=INFINITE State=UP
 PartitionName=closed Nodes={",".join(NODES)} MaxTime=INFINITE State=DOWN
 """

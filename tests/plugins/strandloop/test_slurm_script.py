@@ -128,7 +128,7 @@ def test_success_is_reported(node: Node) -> None:
     report = node.report
     assert report.pop("started_at") <= report.pop("ended_at")  # type: ignore[operator]
     assert report == {
-        "job_id": "7", "index": None, "exit_code": 0, "signal": None, "told": "",
+        "job_id": "7", "index": None, "exit_code": 0, "signal": None, "told": "", "oom_kills": 0,
         "hosts": "n[1-2]", "nodes": 2, "restart_count": 0,
     }  # fmt: skip
     assert not list(node.job_dir.glob("*.tmp"))

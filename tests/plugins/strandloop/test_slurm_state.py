@@ -28,8 +28,11 @@ def scontrol(state: str, *, restarts: int = 0, exit_code: str = "0:0", name: str
     )
 
 
-def exit_file(code: int, *, told: str = "", restarts: int = 0, job_id: str = "7") -> str:
+def exit_file(
+    code: int, *, told: str = "", restarts: int = 0, job_id: str = "7", oom_kills: int = 0
+) -> str:
     value = {"job_id": job_id, "exit_code": code, "signal": None, "told": told, "restart_count": restarts}
+    value["oom_kills"] = oom_kills
     times = {"started_at": "2026-11-21T10:04:09Z", "ended_at": "2026-11-21T10:05:00Z"}
     return json.dumps({**value, **times, "hosts": "n[1-2]", "nodes": 2}) + "\n"
 
@@ -51,6 +54,10 @@ def test_a_state_code_that_nobody_knows_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("expected", "evidence"),
     [
+        # A script may fail to notice that a process of it was killed, and so may a controller that forgot.
+        (JobState.OUT_OF_MEMORY, {"exit_file": exit_file(0, oom_kills=1), "scontrol": FORGOTTEN}),
+        (JobState.OUT_OF_MEMORY, {"exit_file": exit_file(0, oom_kills=1), "scontrol": scontrol("COMPLETED")}),
+        (JobState.OUT_OF_MEMORY, {"exit_file": exit_file(1, oom_kills=1), "scontrol": FORGOTTEN}),
         # Nothing was seen: never success.
         (JobState.UNKNOWN, {}),
         (JobState.UNKNOWN, {"scontrol": FORGOTTEN, "squeue": Answer(0, ""), "sacct": NO_ACCOUNTING}),
