@@ -1,20 +1,19 @@
 """The embedding store: what phase 1 hands to phase 2. The one module that writes and reads it.
 
 A store is a directory of Parquet shards and a ``manifest.json``, written last, that names them with rows,
-bytes and SHA-256. A shard has two columns, ``read_id`` (string) and ``vector`` (``fixed_size_binary`` of
-4 * dim bytes, little-endian float32): PLAIN, uncompressed, in row groups of 16,384, so that a rank reads its
-slice of rows close to the speed of the disk. Row ``i`` of the store is row ``i`` of the shards laid end to end
-in the order of the manifest.
+bytes and SHA-256. A shard has the columns ``read_id`` (string), ``vector`` (``fixed_size_binary``: dim
+components, little-endian) and, where the dtype is int8, ``scale`` (float32; see
+:mod:`hpc_jobs.vector_dtypes`): PLAIN, uncompressed, in row groups of 16,384, so that a rank reads its slice
+of rows close to the speed of the disk. Row ``i`` of the store is row ``i`` of the shards laid end to end in
+the order of the manifest.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,111 +22,60 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hpc_jobs.checked_file import sha256_of, write_whole
+from hpc_jobs.store_manifest import ID_COLUMN, MANIFEST, Shard, StoreError, StoreManifest
+from hpc_jobs.vector_dtypes import DTYPES, pack, unpack
 
-MANIFEST = "manifest.json"
-FORMAT = "strandloop-embeddings"
-FORMAT_VERSION = 1
-DTYPE = "float32"
-ID_COLUMN = "read_id"
+__all__ = [
+    "ID_COLUMN",
+    "MANIFEST",
+    "NORM_TOLERANCE",
+    "Shard",
+    "StoreError",
+    "StoreManifest",
+    "is_unit",
+    "read_ids",
+    "read_manifest",
+    "read_vectors",
+    "shard_bytes",
+    "shard_problem",
+    "shard_schema",
+    "vectors_of",
+    "verify",
+    "write_store",
+]
 ROW_GROUP_ROWS = 16_384
 NORM_TOLERANCE = 1e-3
 """A vector counts as normalised where its length is 1 within this, or exactly 0."""
 
 
-class StoreError(Exception):
-    """The store is missing, unfinished, damaged, or not what its manifest says."""
+def shard_schema(dim: int, dtype: str) -> pa.Schema:
+    """The columns of a shard, with ``dim`` and ``dtype`` in the metadata."""
+    vector = pa.binary(DTYPES[dtype].itemsize * dim)
+    fields = [pa.field(ID_COLUMN, pa.string(), False), pa.field("vector", vector, False)]
+    if dtype == "int8":
+        fields.append(pa.field("scale", pa.float32(), False))
+    return pa.schema(fields, metadata={"dim": str(dim), "dtype": dtype})
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One Parquet file of the store."""
-
-    name: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class StoreManifest:
-    """What a store holds.
-
-    :param normalised: every vector has length 1 within :data:`NORM_TOLERANCE`, or is zero.
-    :param encoder_uri: the encoder as resolved, with its version.
-    :param encoder_revision: checksum of the encoder's weights.
-    """
-
-    rows: int
-    dim: int
-    dtype: str
-    normalised: bool
-    encoder_uri: str
-    encoder_revision: str
-    shards: tuple[Shard, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields of ``manifest.json``."""
-        return {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "rows": self.rows,
-            "dim": self.dim,
-            "dtype": self.dtype,
-            "normalised": self.normalised,
-            "encoder": {"uri": self.encoder_uri, "revision": self.encoder_revision},
-            "id_column": ID_COLUMN,
-            "shards": [asdict(shard) for shard in self.shards],
-        }
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> StoreManifest:
-        """Read what :meth:`to_json` gave; raises StoreError where a field is missing or does not fit."""
-        try:
-            if (fields["format"], fields["format_version"]) != (FORMAT, FORMAT_VERSION):
-                raise StoreError(
-                    f"the manifest says format {fields['format']!r} version {fields['format_version']!r}; "
-                    f"this code reads {FORMAT!r} version {FORMAT_VERSION}"
-                )
-            manifest = cls(
-                rows=int(fields["rows"]),
-                dim=int(fields["dim"]),
-                dtype=fields["dtype"],
-                normalised=bool(fields["normalised"]),
-                encoder_uri=fields["encoder"]["uri"],
-                encoder_revision=fields["encoder"]["revision"],
-                shards=tuple(Shard(**shard) for shard in fields["shards"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"the manifest of the embedding store is not complete: {error!r}") from error
-        in_shards = sum(shard.rows for shard in manifest.shards)
-        if in_shards != manifest.rows:
-            raise StoreError(f"the manifest says {manifest.rows} rows, but its shards add up to {in_shards}")
-        if manifest.dtype != DTYPE or manifest.dim < 1:
-            raise StoreError(f"vectors of {manifest.dim} x {manifest.dtype} cannot be read; {DTYPE} can")
-        for shard in manifest.shards:
-            if Path(shard.name).name != shard.name or shard.name.startswith("."):
-                raise StoreError(f"{shard.name!r} is not a file name that a shard may have")
-        return manifest
-
-
-def shard_bytes(read_ids: pa.Array, vectors: np.ndarray) -> bytes:
+def shard_bytes(read_ids: pa.Array, vectors: np.ndarray, dtype: str = "float32") -> bytes:
     """One shard as Parquet: the same input gives the same bytes (with the same pyarrow).
 
     :param read_ids: string array of n.
     :param vectors: float32 (n, dim).
+    :raises StoreError: ids and vectors do not fit, or the dtype cannot hold the vectors.
     """
     if vectors.ndim != 2 or len(read_ids) != len(vectors):
         raise StoreError(f"{len(read_ids)} read ids do not fit vectors of shape {vectors.shape}")
-    dim = vectors.shape[1]
-    packed = np.ascontiguousarray(vectors, dtype="<f4")
-    columns = {
-        ID_COLUMN: pa.array(read_ids, pa.string()) if not isinstance(read_ids, pa.Array) else read_ids,
-        "vector": pa.Array.from_buffers(pa.binary(4 * dim), len(packed), [None, pa.py_buffer(packed)]),
-    }
-    schema = pa.schema(
-        [pa.field(ID_COLUMN, pa.string(), False), pa.field("vector", pa.binary(4 * dim), False)],
-        metadata={"dim": str(dim), "dtype": DTYPE},
-    )
+    try:
+        codes, scales = pack(vectors, dtype)
+    except ValueError as error:
+        raise StoreError(str(error)) from error
+    schema = shard_schema(vectors.shape[1], dtype)
+    columns = [
+        read_ids,
+        pa.Array.from_buffers(schema.field("vector").type, len(codes), [None, pa.py_buffer(codes)]),
+        *([] if scales is None else [pa.array(scales, pa.float32())]),
+    ]
     target = io.BytesIO()
     pq.write_table(
         pa.table(columns, schema=schema),
@@ -140,6 +88,12 @@ def shard_bytes(read_ids: pa.Array, vectors: np.ndarray) -> bytes:
     return target.getvalue()
 
 
+def is_unit(vectors: np.ndarray, dtype: str = "float32") -> np.ndarray:
+    """Whether each vector, as it is read back from ``dtype``, has length 1 or is zero: bool (n)."""
+    lengths = np.linalg.norm(unpack(*pack(vectors, dtype)), axis=1)
+    return (lengths == 0) | (np.abs(lengths - 1) <= NORM_TOLERANCE)
+
+
 def write_store(
     directory: Path,
     read_ids: pa.Array,
@@ -147,12 +101,13 @@ def write_store(
     *,
     encoder_uri: str,
     encoder_revision: str,
+    dtype: str = "float32",
     shard_rows: int = 131_072,
 ) -> StoreManifest:
     """Write a whole store of one array, the manifest last; ``normalised`` in it is measured.
 
     :param read_ids: string array of n.
-    :param vectors: (n, dim), converted to float32.
+    :param vectors: (n, dim), converted to float32, then to ``dtype``.
     :raises StoreError: the directory holds a store already, or ids and vectors do not fit.
     """
     if vectors.ndim != 2 or len(read_ids) != len(vectors):
@@ -164,15 +119,14 @@ def write_store(
     normalised = True
     for start in range(0, len(vectors), shard_rows):
         block = np.asarray(vectors[start : start + shard_rows], dtype=np.float32)
-        body = shard_bytes(read_ids[start : start + shard_rows], block)
+        body = shard_bytes(read_ids[start : start + shard_rows], block, dtype)
         name = f"part-{len(shards):05d}.parquet"
         shards.append(Shard(name, len(block), len(body), write_whole(directory / name, body)))
-        lengths = np.linalg.norm(block, axis=1)
-        normalised &= bool(np.all((lengths == 0) | (np.abs(lengths - 1) <= NORM_TOLERANCE)))
+        normalised &= bool(is_unit(block, dtype).all())
     manifest = StoreManifest(
         rows=len(vectors),
         dim=vectors.shape[1],
-        dtype=DTYPE,
+        dtype=dtype,
         normalised=normalised,
         encoder_uri=encoder_uri,
         encoder_revision=encoder_revision,
@@ -221,38 +175,45 @@ def shard_problem(directory: Path, manifest: StoreManifest, shard: Shard) -> str
         schema, rows = file.schema_arrow, file.metadata.num_rows
     if rows != shard.rows:
         return f"{shard.name} holds {rows} rows, the manifest says {shard.rows}"
-    if schema.names != [ID_COLUMN, "vector"] or schema.field("vector").type != pa.binary(4 * manifest.dim):
+    expected = shard_schema(manifest.dim, manifest.dtype)
+    if not schema.equals(expected) or not expected.metadata.items() <= (schema.metadata or {}).items():
         return f"{shard.name} does not hold {ID_COLUMN} and vectors of {manifest.dim} x {manifest.dtype}"
     return None
 
 
 def read_vectors(directory: Path, start: int, stop: int) -> np.ndarray:
-    """Rows ``start`` to ``stop`` (exclusive) as writable float32 (stop - start, dim); checks no checksums.
-
-    :raises StoreError: the range leaves the store, or a shard cannot be read.
-    """
+    """Rows ``start`` to ``stop`` (exclusive): float32 (stop - start, dim), whatever the dtype of the store."""
     manifest = read_manifest(directory)
+    names = shard_schema(manifest.dim, manifest.dtype).names[1:]
     vectors = np.empty((stop - start, manifest.dim), np.float32)
     filled = 0
-    for chunk in _read_column(directory, manifest, "vector", start, stop):
-        if chunk.null_count:
-            raise StoreError(f"{directory} holds rows without a vector")
-        packed = np.frombuffer(chunk.buffers()[1], "<f4").reshape(-1, manifest.dim)
-        vectors[filled : filled + len(chunk)] = packed[chunk.offset : chunk.offset + len(chunk)]
-        filled += len(chunk)
+    for rows in _read_columns(directory, manifest, names, start, stop):
+        vectors[filled : filled + len(rows)] = vectors_of(rows, manifest)
+        filled += len(rows)
     return vectors
+
+
+def vectors_of(rows: pa.RecordBatch, manifest: StoreManifest) -> np.ndarray:
+    """The vectors of rows of a shard, float32 (rows, dim); raises StoreError where one is missing."""
+    column = rows["vector"]
+    if column.null_count:
+        raise StoreError("the store holds rows without a vector")
+    dtype: np.dtype[Any] = DTYPES[manifest.dtype]
+    codes = np.frombuffer(column.buffers()[1], dtype).reshape(-1, manifest.dim)
+    scales = rows["scale"].to_numpy() if manifest.dtype == "int8" else None
+    return unpack(codes[column.offset : column.offset + len(column)], scales)
 
 
 def read_ids(directory: Path, start: int, stop: int) -> pa.Array:
     """The read ids of rows ``start`` to ``stop`` (exclusive), a string array."""
-    chunks = list(_read_column(directory, read_manifest(directory), ID_COLUMN, start, stop))
-    return pa.concat_arrays(chunks) if chunks else pa.array([], pa.string())
+    found = _read_columns(directory, read_manifest(directory), [ID_COLUMN], start, stop)
+    return pa.concat_arrays([pa.array([], pa.string()), *(rows[ID_COLUMN] for rows in found)])
 
 
-def _read_column(
-    directory: Path, manifest: StoreManifest, column: str, start: int, stop: int
-) -> Iterator[pa.Array]:
-    """The column's rows ``start`` to ``stop``, one row group at a time; other row groups are not touched."""
+def _read_columns(
+    directory: Path, manifest: StoreManifest, columns: list[str], start: int, stop: int
+) -> Iterator[pa.RecordBatch]:
+    """The rows ``start`` to ``stop``, one row group at a time; other row groups are not touched."""
     if not 0 <= start <= stop <= manifest.rows:
         raise StoreError(f"rows {start} to {stop} are not within the {manifest.rows} rows of {directory}")
     shard_start = 0
@@ -260,69 +221,25 @@ def _read_column(
         if shard_start < stop and start < shard_start + shard.rows:
             try:
                 with pq.ParquetFile(directory / shard.name, memory_map=True) as file:
-                    yield from _read_row_groups(file, column, start - shard_start, stop - shard_start)
+                    yield from _read_row_groups(file, columns, start - shard_start, stop - shard_start)
             except (OSError, pa.ArrowException, KeyError) as error:
                 raise StoreError(f"{directory / shard.name} cannot be read: {error}") from error
         shard_start += shard.rows
 
 
-def _read_row_groups(file: pq.ParquetFile, column: str, start: int, stop: int) -> Iterator[pa.Array]:
+def _read_row_groups(
+    file: pq.ParquetFile, columns: list[str], start: int, stop: int
+) -> Iterator[pa.RecordBatch]:
     group_start = 0
     for group in range(file.num_row_groups):
         group_rows = file.metadata.row_group(group).num_rows
         low, high = max(start - group_start, 0), min(stop - group_start, group_rows)
         if low < high:
-            values = file.read_row_group(group, columns=[column]).column(column)
-            yield from values.slice(low, high - low).chunks
+            yield from file.read_row_group(group, columns=columns).slice(low, high - low).to_batches()
         group_start += group_rows
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """``info``, ``verify``, ``from-npy`` and ``to-npy``; the exit status is 1 where the store is at fault."""
-    parser = argparse.ArgumentParser(prog="python -m hpc_jobs.store", description=__doc__.partition("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, intent in (("info", "print what a store holds"), ("verify", "check every shard")):
-        commands.add_parser(name, help=intent).add_argument("directory", type=Path)
-    from_npy = commands.add_parser("from-npy", help="make a store of a (rows, dim) array")
-    from_npy.add_argument("array", type=Path)
-    from_npy.add_argument("directory", type=Path)
-    to_npy = commands.add_parser("to-npy", help="write a store's vectors as one array")
-    to_npy.add_argument("directory", type=Path)
-    to_npy.add_argument("array", type=Path)
-    options = parser.parse_args(arguments)
-    try:
-        if options.command == "from-npy":
-            _from_npy(options.array, options.directory)
-        elif options.command == "to-npy":
-            rows = read_manifest(options.directory).rows
-            np.save(options.array, read_vectors(options.directory, 0, rows))
-        check = verify if options.command == "verify" else read_manifest
-        manifest = check(options.directory)
-    except StoreError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(
-        f"{options.directory}: {manifest.rows:,} x {manifest.dim} {manifest.dtype} in {len(manifest.shards)} "
-        f"shards, {'normalised' if manifest.normalised else 'not normalised'}, by {manifest.encoder_uri}"
-        + (", all checksums hold" if options.command == "verify" else "")
-    )
-    return 0
-
-
-def _from_npy(array: Path, directory: Path) -> None:
-    try:
-        vectors = np.load(array, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{array} is not an array that numpy.save wrote: {error}") from error
-    if vectors.ndim != 2 or vectors.dtype.kind != "f" or vectors.shape[1] < 1:
-        raise StoreError(
-            f"{array} holds {vectors.dtype} of shape {vectors.shape}; wanted are floats (rows, dim)"
-        )
-    ids = pa.array([f"row-{row}" for row in range(len(vectors))], pa.string())
-    write_store(
-        directory, ids, vectors, encoder_uri=array.resolve().as_uri(), encoder_revision=sha256_of(array)
-    )
-
-
 if __name__ == "__main__":
+    from hpc_jobs.store_commands import main  # which imports this module under its own name
+
     sys.exit(main())

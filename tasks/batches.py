@@ -11,10 +11,12 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hpc_jobs.vector_dtypes import DTYPES
 from tasks.errors import ConflictingResult, InvalidBatch, InvalidInput
 from tasks.object_store import ObjectStore, ObjectUri
 
 BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+IUPAC_BASES = re.compile(r"[ACGTURYSWKMBDHVN]*")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,12 @@ class BatchRequest:
     :param min_mean_quality: lowest mean base quality (Phred) kept after trimming.
     :param max_n_fraction: largest fraction of N (and other ambiguous) bases kept, 0 to 1.
     :param max_quarantine_fraction: the batch fails where more of its records cannot be parsed, 0 to 1.
+    :param adapter: cut from the 3' end of single reads and of first mates; none if empty.
+    :param adapter_mate: the same, of second mates.
+    :param remove_duplicates: keep only the first of equal sequences (for pairs, of equal pairs) of a sample.
+    :param window_bases: longer reads are cut into windows of so many bases; 0 cuts nothing.
+    :param window_overlap_bases: bases that neighbouring windows share.
+    :param vector_dtype: how vectors are stored, one of :data:`hpc_jobs.vector_dtypes.DTYPES`.
     """
 
     encoder: str
@@ -75,8 +83,15 @@ class BatchRequest:
     min_mean_quality: float
     max_n_fraction: float
     max_quarantine_fraction: float
+    adapter: str = ""
+    adapter_mate: str = ""
+    remove_duplicates: bool = False
+    window_bases: int = 2000
+    window_overlap_bases: int = 200
+    vector_dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        overlap = ("window_overlap_bases", self.window_overlap_bases, 0, self.window_bases - 1)
         wrong = [
             f"{name} is {value}, but must be {low} to {high}"
             for name, value, low, high in (
@@ -86,9 +101,18 @@ class BatchRequest:
                 ("min_mean_quality", self.min_mean_quality, 0, 60),
                 ("max_n_fraction", self.max_n_fraction, 0, 1),
                 ("max_quarantine_fraction", self.max_quarantine_fraction, 0, 1),
+                ("window_bases", self.window_bases, 0, 10_000_000),
+                *([overlap] if self.window_bases else []),
             )
             if not low <= value <= high
         ]
+        wrong += [
+            f"{name} is {value!r}, but must be bases: A, C, G, T, N and other IUPAC codes"
+            for name, value in (("adapter", self.adapter), ("adapter_mate", self.adapter_mate))
+            if not IUPAC_BASES.fullmatch(value)
+        ]
+        if self.vector_dtype not in DTYPES:
+            wrong.append(f"vector_dtype is {self.vector_dtype!r}, but must be one of: {', '.join(DTYPES)}")
         if wrong:
             raise InvalidInput("; ".join(wrong))
 

@@ -22,7 +22,9 @@ def plan_batch(data_uri: str, batch_id: str, params: Mapping[str, Any]) -> dict[
     :raises ConflictingResult: the batch was run with another request, and it is not to be replaced.
     """
     store, batch = ObjectStore(), Batch(data_uri, batch_id)
-    request = BatchRequest(**{field.name: params[field.name] for field in fields(BatchRequest)})
+    request = BatchRequest(
+        **{field.name: params[field.name] for field in fields(BatchRequest) if field.name in params}
+    )
     _, landing_sha256 = read_manifest(store, batch)
     if params["replace_results"]:
         _forget(store, batch)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from hpc_jobs.store import DTYPE, StoreManifest
+from hpc_jobs.store import StoreManifest
 from tasks import results
 from tasks.batches import Batch, BatchRequest
 from tasks.encoders.protocol import Encoder
@@ -61,7 +61,7 @@ def publish(
     manifest = StoreManifest(
         rows=sum(shard.rows for shard in shards),
         dim=encoder.dim,
-        dtype=DTYPE,
+        dtype=request.vector_dtype,
         normalised=True,  # commit_part has looked at every vector
         encoder_uri=encoder.uri,
         encoder_revision=encoder.revision,

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hpc_jobs.store import StoreManifest
+from hpc_jobs.store import StoreManifest, vectors_of
 from tasks import results
 from tasks.batches import Batch
 from tasks.errors import StorageError
@@ -71,14 +71,15 @@ def take_sample(store: ObjectStore, batch: Batch, manifest: StoreManifest) -> Re
             body = results.fetch(
                 store, batch.results / "embeddings", ResultFile(shard.name, shard.bytes, shard.sha256)
             )
-            embedded = pq.read_table(pa.BufferReader(body)).take(own).combine_chunks()
+            table = pq.read_table(pa.BufferReader(body)).take(own).combine_chunks()
+            [embedded] = table.to_batches()
             ids = reads["read_id"].take(own).combine_chunks()
-            if not embedded["read_id"].combine_chunks().equals(ids):
+            if not embedded["read_id"].equals(ids):
                 raise StorageError(
                     f"{shard.name} holds other reads in reads/ than in embeddings/; clear the embed task"
                 )
             map_ids.append(ids)
-            map_vectors.append(_vectors(embedded["vector"].combine_chunks(), manifest.dim))
+            map_vectors.append(vectors_of(embedded, manifest))
         start += shard.rows
     return ReadSample(
         reads=pa.concat_tables(tables),
@@ -128,11 +129,6 @@ def _read_columns(store: ObjectStore, batch: Batch, file: ResultFile) -> pa.Tabl
     known = pc.add(strong, weak).cast(pa.float64())
     gc = pc.divide(strong.cast(pa.float64()), pc.if_else(pc.equal(known, 0), None, known))
     return pa.table({"read_id": table["read_id"], "length": table["length"], "gc": gc})
-
-
-def _vectors(column: pa.Array, dim: int) -> np.ndarray:
-    packed = np.frombuffer(column.buffers()[1], "<f4").reshape(-1, dim)
-    return packed[column.offset : column.offset + len(column)]
 
 
 def _evenly(count: int, most: int) -> list[int]:

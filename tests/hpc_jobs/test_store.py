@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hpc_jobs import store
+from hpc_jobs import store, store_commands
 from hpc_jobs.store import StoreError, StoreManifest
 
 
@@ -17,7 +18,9 @@ def unit_vectors(rows: int, dim: int) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def write(directory: Path, vectors: np.ndarray, *, shard_rows: int = 100) -> StoreManifest:
+def write(
+    directory: Path, vectors: np.ndarray, *, shard_rows: int = 100, dtype: str = "float32"
+) -> StoreManifest:
     ids = pa.array([f"ecoli:{row + 1}" for row in range(len(vectors))], pa.string())
     return store.write_store(
         directory,
@@ -25,6 +28,7 @@ def write(directory: Path, vectors: np.ndarray, *, shard_rows: int = 100) -> Sto
         vectors,
         encoder_uri="registry://kmer-mlp@v1-00000000",
         encoder_revision="ab" * 32,
+        dtype=dtype,
         shard_rows=shard_rows,
     )
 
@@ -54,6 +58,73 @@ def test_a_shard_is_plain_uncompressed_parquet_and_the_same_every_time(tmp_path:
     assert (column.compression, column.has_dictionary_page) == ("UNCOMPRESSED", False)
     assert file.schema_arrow.field("vector").type == pa.binary(12)
     assert file.schema_arrow.metadata[b"dim"] == b"3"
+
+
+@pytest.mark.parametrize(("dtype", "bytes_a_vector"), [("float16", 2 * 48), ("int8", 48 + 4)])
+def test_smaller_dtypes_come_back_within_their_bounds(
+    tmp_path: Path, dtype: str, bytes_a_vector: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "ROW_GROUP_ROWS", 16)
+    vectors = unit_vectors(250, 48)
+    vectors[3] = 0
+    vectors[4] = np.eye(48)[7]
+    manifest = write(tmp_path, vectors, dtype=dtype)
+    assert (manifest.dtype, manifest.normalised) == (dtype, True)
+    assert store.verify(tmp_path) == manifest == StoreManifest.from_json(manifest.to_json())
+    found = store.read_vectors(tmp_path, 0, 250)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(store.read_vectors(tmp_path, 99, 222), found[99:222])
+    np.testing.assert_array_equal(found[3:5], vectors[3:5])
+    if dtype == "float16":
+        assert (np.abs(found - vectors) <= np.maximum(np.abs(vectors) * 2**-11, 2**-25)).all()
+    else:
+        bound = np.sqrt(48) * np.abs(vectors).max(axis=1) / 127
+        assert (np.linalg.norm(found - vectors, axis=1) <= bound).all()
+        lengths = np.linalg.norm(np.delete(found, 3, axis=0), axis=1)
+        np.testing.assert_allclose(lengths, 1, atol=1e-6)
+    per_vector = sum(shard.bytes for shard in manifest.shards) / 250
+    ids = sum(shard.bytes for shard in write(tmp_path / "float32", vectors).shards) / 250 - 4 * 48
+    assert per_vector == pytest.approx(ids + bytes_a_vector, abs=8)
+
+
+def test_int8_refuses_what_it_cannot_say() -> None:
+    vectors = unit_vectors(3, 4)
+    vectors[1, 2] = np.nan
+    with pytest.raises(StoreError, match="row 1 holds NaN"):
+        store.shard_bytes(pa.array(["a", "b", "c"]), vectors, "int8")
+
+
+def test_a_shard_of_another_dtype_is_a_problem(tmp_path: Path) -> None:
+    """Two bytes a component or four: the columns of a shard could not tell, its metadata can."""
+    manifest = write(tmp_path, unit_vectors(3, 8), dtype="float16")
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({**manifest.to_json(), "dim": 4, "dtype": "float32"}))
+    with pytest.raises(StoreError, match="does not hold read_id and vectors of 4 x float32"):
+        store.verify(tmp_path)
+
+
+def test_an_export_has_the_same_vectors_as_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "store", unit_vectors(250, 6), dtype="int8")
+    out = tmp_path / "lists"
+    command = ["export", str(tmp_path / "store"), str(out), "--format", "fixed-size-list"]
+    assert store_commands.main(command) == 0
+    table = pq.read_table(out)
+    assert table["vector"].type.list_size == 6
+    flat = table["vector"].combine_chunks().flatten().to_numpy()
+    np.testing.assert_array_equal(flat.reshape(-1, 6), store.read_vectors(tmp_path / "store", 0, 250))
+    assert table["read_id"].to_pylist() == store.read_ids(tmp_path / "store", 0, 250).to_pylist()
+    assert store_commands.main(command) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_lance_is_asked_for_by_name_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "lance", None)
+    write(tmp_path / "store", unit_vectors(3, 2))
+    out = str(tmp_path / "out")
+    assert store_commands.main(["export", str(tmp_path / "store"), out, "--format", "lance"]) == 1
+    assert "pip install pylance" in capsys.readouterr().err
 
 
 def test_an_empty_store_is_a_store(tmp_path: Path) -> None:
@@ -97,7 +168,7 @@ def test_a_store_without_its_manifest_is_none(tmp_path: Path) -> None:
     [
         ("rows", 4, "add up to 3"),
         ("format_version", 2, "version 2"),
-        ("dtype", "float16", "float16"),
+        ("dtype", "float64", "float64 cannot be read"),
         ("encoder", {}, "not complete"),
         ("shards", [{"name": "../x", "rows": 3, "bytes": 1, "sha256": ""}], "not a file name"),
     ],
@@ -121,15 +192,15 @@ def test_a_finished_store_is_not_written_over(tmp_path: Path) -> None:
 def test_command_line_goes_from_npy_to_npy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     array, directory, back = tmp_path / "x.npy", tmp_path / "store", tmp_path / "back.npy"
     np.save(array, unit_vectors(20, 6))
-    assert store.main(["from-npy", str(array), str(directory)]) == 0
-    assert store.main(["to-npy", str(directory), str(back)]) == 0
+    assert store_commands.main(["from-npy", str(array), str(directory)]) == 0
+    assert store_commands.main(["to-npy", str(directory), str(back)]) == 0
     np.testing.assert_array_equal(np.load(back), np.load(array))
-    assert store.main(["info", str(directory)]) == 0
-    assert store.main(["verify", str(directory)]) == 0
+    assert store_commands.main(["info", str(directory)]) == 0
+    assert store_commands.main(["verify", str(directory)]) == 0
     assert "20 x 6 float32 in 1 shards, normalised" in capsys.readouterr().out
     (directory / "part-00000.parquet").unlink()
-    assert store.main(["verify", str(directory)]) == 1
+    assert store_commands.main(["verify", str(directory)]) == 1
     assert "is missing" in capsys.readouterr().err
     np.save(array, np.arange(3))
-    assert store.main(["from-npy", str(array), str(tmp_path / "other")]) == 1
+    assert store_commands.main(["from-npy", str(array), str(tmp_path / "other")]) == 1
     assert "wanted are floats" in capsys.readouterr().err

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from tasks.batches import Batch, BatchRequest, read_request, record_request
@@ -45,3 +47,23 @@ def test_another_request_for_the_same_batch_names_what_changed(s3_root: str) -> 
 def test_parameters_out_of_range_are_named_all_at_once() -> None:
     with pytest.raises(InvalidInput, match=r"top_k is 0.*max_n_fraction is 2"):
         BatchRequest(**{**REQUEST.__dict__, "top_k": 0, "max_n_fraction": 2})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"window_bases": 100, "window_overlap_bases": 100},
+            "window_overlap_bases is 100, but must be 0 to 99",
+        ),
+        ({"adapter": "AGATX"}, "adapter is 'AGATX', but must be bases"),
+        ({"vector_dtype": "float64"}, "must be one of: float32, float16, int8"),
+    ],
+)
+def test_choices_that_cannot_be_are_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        BatchRequest(**{**REQUEST.__dict__, **changes})
+
+
+def test_reads_that_are_not_cut_need_no_overlap() -> None:
+    assert replace(REQUEST, window_bases=0, window_overlap_bases=200).window_bases == 0

@@ -19,6 +19,12 @@ PARAMS = {
     "min_mean_quality": 20,
     "max_n_fraction": 0.1,
     "max_quarantine_fraction": 0.01,
+    "adapter": "",
+    "adapter_mate": "",
+    "remove_duplicates": False,
+    "window_bases": 2000,
+    "window_overlap_bases": 200,
+    "vector_dtype": "float32",
     "replace_results": False,
     "nodes": 2,
 }
