@@ -57,15 +57,14 @@ def _config_in(directory: Path) -> Mapping[str, Any]:
     if not file.is_file():
         raise InvalidEncoder(f"{directory} holds no encoder: {CONFIG_FILE} is missing")
     try:
-        config: Mapping[str, Any] = json.loads(file.read_text())
-        config["model_type"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidEncoder(f"{file} names no model_type: {error!r}") from error
+        config: Mapping[str, Any] = dict(json.loads(file.read_text()))
+    except (ValueError, TypeError) as error:
+        raise InvalidEncoder(f"{file} holds no JSON object: {error!r}") from error
     return config
 
 
 def _trained_here(config: Mapping[str, Any]) -> str | None:
     """The network that wrote this config.json, or None where it came from elsewhere."""
-    if config["model_type"] == "strandloop-kmer-mlp":
+    if config.get("model_type") == "strandloop-kmer-mlp":
         return "kmer-mlp"
     return "dna-transformer" if "dna_word_bases" in config else None

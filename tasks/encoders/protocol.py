@@ -5,7 +5,7 @@
 ``registry://NAME@VERSION``     one version of it, whatever is promoted
 ``file:///DIRECTORY``           an encoder's files in a directory: of the registry, or of Hugging Face
 ``hf://ORG/MODEL@REVISION``     a model of the Hugging Face Hub at one commit (40 hexadecimal digits)
-``kmer://K[+K...]``             the untrained canonical k-mer profile, for example ``kmer://4+5``
+``kmer://K[+K]``                the untrained canonical k-mer profile, for example ``kmer://4+5``
 ``sketch://DIM[?k=K]``          signed hashing of canonical k-mers, for example ``sketch://256?k=15``
 ==============================  ====================================================================
 
@@ -42,7 +42,7 @@ ADDRESSES = {
     "registry": re.compile(r"(?P<target>[a-z0-9][a-z0-9-]{0,62})(@(?P<version>v\d+-[0-9a-f]{8}))?"),
     "file": re.compile(r"(?P<target>/[^?#]*)"),
     "hf": re.compile(r"(?P<target>[\w-][\w.-]*/[\w-][\w.-]*)@(?P<version>[0-9a-f]{40})"),
-    "kmer": re.compile(r"(?P<target>\d(\+\d)*)"),
+    "kmer": re.compile(r"(?P<target>\d(\+\d)?)"),
     "sketch": re.compile(r"(?P<target>\d{1,5})"),
 }
 
@@ -151,7 +151,7 @@ def _advice(scheme: str) -> str:
     return {
         "hf": "write hf://ORG/MODEL@REVISION, where REVISION is the commit's 40 hexadecimal digits (not a branch "
         "or a tag: those move); the model's page shows it under 'Files and versions', 'History'",
-        "kmer": "write kmer://K or kmer://K+K with lengths of 1 to 6, for example kmer://4+5",
+        "kmer": "write kmer://K or kmer://K+K with lengths from 1 to 6, for example kmer://4+5",
         "sketch": "write sketch://DIM or sketch://DIM?k=K, for example sketch://256?k=15",
         "file": "write file:///DIRECTORY, an absolute path",
     }.get(

@@ -1,4 +1,3 @@
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from tasks.encoders.kmer import KmerMlp, profiles
+from tasks.encoders.kmer import KmerMlp
 from tasks.encoders.sequences import Sequences
 
 PAIRS = {"A": "T", "C": "G", "G": "C", "T": "A"}
@@ -16,45 +15,12 @@ def reverse_complement(read: str) -> str:
     return "".join(PAIRS.get(base, base) for base in reversed(read))
 
 
-def plain_profile(read: str) -> np.ndarray:
-    """The definition, letter by letter."""
-    parts = []
-    for k in (4, 5):
-        words = ["".join(word) for word in product("ACGT", repeat=k)]
-        columns = {word: 0 for word in words if word <= reverse_complement(word)}
-        for start in range(len(read) - k + 1):
-            word = read[start : start + k].upper()
-            if set(word) <= set("ACGT"):
-                columns[min(word, reverse_complement(word))] += 1
-        counts = np.array(list(columns.values()), dtype=np.float64)
-        parts.append(np.sqrt(counts / max(1, counts.sum())))
-    return np.concatenate(parts)
-
-
 def sequences(*reads: str) -> Sequences:
     return Sequences.from_arrow(pa.array(reads))
 
 
 def random_read(length: int, alphabet: str = "ACGT", seed: int = 0) -> str:
     return "".join(np.random.default_rng(seed).choice(list(alphabet), length))
-
-
-@pytest.mark.parametrize(
-    "read",
-    [
-        "",
-        "ACG",
-        "ACGT",
-        "AAAAA",
-        "ACGTNACGT",
-        "NNNNNNNN",
-        "acgtnACGTACGTT",
-        random_read(150),
-        random_read(300, "ACGTN"),
-    ],
-)
-def test_profile_is_its_definition(read: str) -> None:
-    np.testing.assert_allclose(profiles(sequences(read))[0], plain_profile(read), atol=1e-6)
 
 
 def test_both_strands_have_one_vector() -> None:
@@ -72,12 +38,21 @@ def test_every_read_gets_a_unit_vector() -> None:
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
-def test_batches_do_not_change_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    reads = sequences(*(random_read(100, seed=seed) for seed in range(7)))
+def test_neither_batch_size_nor_order_changes_a_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = sequences(*(random_read(40 + seed, seed=seed) for seed in range(70)))
     model = KmerMlp.untrained(reads, seed=1)
     whole = model.encode_sequences(reads)
-    monkeypatch.setattr("tasks.encoders.kmer.BATCH_READS", 3)
-    np.testing.assert_allclose(model.encode_sequences(reads), whole, atol=1e-6)
+    order = np.random.default_rng(0).permutation(70)
+    for batch_reads in (1, 3, 64):
+        monkeypatch.setattr("tasks.encoders.kmer.BATCH_READS", batch_reads)
+        np.testing.assert_allclose(model.encode_sequences(reads.take(order)), whole[order], atol=1e-6)
+
+
+def test_encoding_is_what_is_trained() -> None:
+    reads = sequences(*(random_read(150, seed=seed) for seed in range(9)))
+    model = KmerMlp.untrained(reads, seed=1)
+    trained = model(model.prepare(reads)).detach().numpy()
+    np.testing.assert_allclose(model.encode_sequences(reads), trained, atol=2e-6)
 
 
 def test_no_reads_no_vectors() -> None:
