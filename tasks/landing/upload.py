@@ -104,7 +104,7 @@ def _inspect(library: Library) -> tuple[LandedSample, list[FileInspection]]:
         named = [
             (str(path), cast(BinaryIO, stream)) for path, stream in zip(library.paths, streams, strict=True)
         ]
-        found = inspect_sample(named)
+        found = inspect_sample(named, layout=library.layout)
         for stream in streams:
             stream.read_to_end()
     landed = [

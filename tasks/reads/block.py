@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+UNKNOWN_QUALITY = 40  # Phred, given to bases whose source has no qualities
+
 
 @dataclass(frozen=True)
 class QuarantinedRecord:
@@ -14,7 +16,7 @@ class QuarantinedRecord:
     :param source: the file or object.
     :param record_number: 1-based, counting good and bad records of the source.
     :param byte_offset: of the record's first byte in the uncompressed text.
-    :param reason: one of :class:`tasks.reads.fastq.Reason`.
+    :param reason: one of :class:`tasks.reads.block_builder.Reason`.
     :param raw: its text, at most 4 KiB; bytes that are not UTF-8 as ``\\x..``.
     """
 
@@ -59,21 +61,18 @@ class ReadBlock:
         return len(self.names) + len(self.quarantined)
 
 
-def joined(first_record: int, runs: list[ReadBlock], quarantined: list[QuarantinedRecord]) -> ReadBlock:
-    """One block of consecutive runs; most blocks are one run and are not copied."""
-    runs = [run for run in runs if len(run)] or runs[:1]
-    if len(runs) == 1:
-        return replace(runs[0], first_record=first_record, quarantined=quarantined)
-    offsets = np.zeros(sum(map(len, runs)) + 1, dtype=np.int64)
-    np.cumsum(np.concatenate([np.diff(run.offsets) for run in runs]), out=offsets[1:])
-    return ReadBlock(
-        first_record=first_record,
-        record_numbers=np.concatenate([run.record_numbers for run in runs]),
-        names=[name for run in runs for name in run.names],
-        sequence=np.concatenate([run.sequence for run in runs]),
-        quality=np.concatenate([run.quality for run in runs]),
+def selected(block: ReadBlock, rows: np.ndarray) -> ReadBlock:
+    """The reads at ``rows``, which rise, with all of the block's quarantined records."""
+    starts, ends = block.offsets[rows], block.offsets[rows + 1]
+    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum(ends - starts, out=offsets[1:])
+    return replace(
+        block,
+        record_numbers=block.record_numbers[rows],
+        names=[block.names[row] for row in rows.tolist()],
+        sequence=gathered(block.sequence, starts, ends),
+        quality=gathered(block.quality, starts, ends),
         offsets=offsets,
-        quarantined=quarantined,
     )
 
 

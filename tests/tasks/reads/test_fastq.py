@@ -13,7 +13,8 @@ import pytest
 
 from tasks.errors import InvalidReads
 from tasks.reads.block import ReadBlock
-from tasks.reads.fastq import Reason, read_blocks
+from tasks.reads.block_builder import Reason
+from tasks.reads.fastq import read_blocks
 
 GOOD = b"@r%d\nACGT\n+\nIIII\n"
 

@@ -7,13 +7,14 @@ import io
 import pytest
 
 from tasks.errors import InvalidReads
-from tasks.reads.inspection import SampleInspection, inspect_sample, quality_encoding
+from tasks.reads.inspection import QualityRange, SampleInspection, inspect_sample
 
 RECORD = b"@%s\nACGT\n+\n%s\n"
 
 
 def look(*files: bytes) -> SampleInspection:
-    return inspect_sample([(f"file{n}.fq", io.BytesIO(text)) for n, text in enumerate(files, 1)])
+    named = [(f"file{n}.fq", io.BytesIO(text)) for n, text in enumerate(files, 1)]
+    return inspect_sample(named, layout="paired" if len(files) == 2 else "single")
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def look(*files: bytes) -> SampleInspection:
     ],
 )
 def test_the_encoding_shows_in_lowest_and_highest_character(lowest: str, highest: str, encoding: str) -> None:
-    assert quality_encoding(ord(lowest), ord(highest)) == encoding
+    assert QualityRange(ord(lowest), ord(highest)).encoding == encoding
 
 
 def test_the_encoding_is_that_of_all_files_of_the_sample() -> None:
@@ -78,13 +79,15 @@ def test_mates_of_a_bad_record_are_passed_over() -> None:
 
 def test_mates_must_be_as_many() -> None:
     record = RECORD % (b"a", b"IIII")
-    with pytest.raises(InvalidReads, match=r"as many records each, but file1.fq 2 and file2.fq 3"):
+    with pytest.raises(InvalidReads, match=r"as many records each, but file1.fq ends after record 2 and file2.fq goes on"):
         look(record * 2, record * 3)
 
 
-@pytest.mark.parametrize(
-    ("text", "why"), [(b"", "it is empty"), (b">chr1\nACGT\n", "record 1: the header line")]
-)
-def test_what_is_not_fastq_is_refused(text: bytes, why: str) -> None:
-    with pytest.raises(InvalidReads, match=f"file1.fq has no record that can be read.*{why}"):
-        look(text)
+def test_what_is_nothing_but_bad_records_is_refused() -> None:
+    with pytest.raises(InvalidReads, match=r"file1.fq has no record that can be read: record 1: the header line"):
+        look(b"<html>\n")
+
+
+def test_a_file_without_records_is_taken() -> None:
+    (file,) = look(b"").files
+    assert (file.records, file.quarantined) == (0, 0)

@@ -26,7 +26,8 @@ from tasks.batches import Batch, BatchRequest, record_request
 from tasks.cost.report import cost_report
 from tasks.object_store import ObjectStore
 from tasks.reads.accounting import QualityAccounting
-from tasks.reads.fastq import QuarantinedRecord, ReadBlock, read_blocks
+from tasks.reads.block import QuarantinedRecord, ReadBlock
+from tasks.reads.fastq import read_blocks
 from tasks.reads.quality import QualityFilter
 from tasks.report.page import build_report
 
