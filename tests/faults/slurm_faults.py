@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from infra.local.layout import current_user
 from infra.local.memory_cgroup import MemoryCgroup
 from infra.local.process_table import marked, process_table, with_descendants
 from infra.local.processes import MARK
@@ -57,9 +56,7 @@ class SlurmFaults:
         )
 
     def mend(self) -> None:
-        """No job is left, and every node is ready: Slurm drains one where a job could not be launched."""
-        self.run("scancel", f"--user={current_user()}")
-        until(lambda: not self.run("squeue", "--noheader"), what=self.picture)
+        """Every node takes jobs: Slurm drains one where a job could not be launched."""
         for line in self.run(
             "sinfo", "--Node", "--noheader", "--partition=busy", "--format=%N %T"
         ).splitlines():
