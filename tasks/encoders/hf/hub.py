@@ -8,7 +8,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-import httpx
+import httpx2
 from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -64,7 +64,13 @@ def _download(model: str, revision: str, into: Path) -> None:
         raise InvalidEncoder(
             f"{hub.endpoint} has no public model {model}; set HF_TOKEN for a private one"
         ) from error
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (
+        OfflineModeIsEnabled,
+        LocalEntryNotFoundError,
+        HfHubHTTPError,
+        httpx2.HTTPError,
+        OSError,
+    ) as error:
         raise StorageError(
             f"{address} is not on this node and cannot be fetched from {hub.endpoint}: {error}. Where nodes have "
             f"no way there, run `hf download {model} --revision {revision} --local-dir DIRECTORY` elsewhere, copy "

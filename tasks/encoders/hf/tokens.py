@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import numba
 import numpy as np
 from tokenizers import Tokenizer
 
@@ -89,15 +88,65 @@ class WordCutter:
 
     def cut(self, sequences: Sequences, *, max_tokens: int) -> Tokens:
         """See :meth:`Cutter.cut`."""
-        bases = sequences.bases
+        chunks = range(0, len(sequences), SEQUENCES_AT_ONCE)
+        return Tokens.concatenate(
+            [self._cut(sequences[start : start + SEQUENCES_AT_ONCE], max_tokens) for start in chunks]
+        )
+
+    def _cut(self, sequences: Sequences, max_tokens: int) -> Tokens:
         room = max_tokens - len(self.before) - len(self.after)
-        shape = (BASE_CODES, self.word_bases, self.overlapping, self.words, self.letters, self.unknown, room)
-        counts = np.empty(len(sequences), dtype=np.int64)
-        _count(bases, sequences.offsets, *shape, counts)
-        offsets = np.zeros(len(sequences) + 1, dtype=np.int64)
-        np.cumsum(counts + len(self.before) + len(self.after), out=offsets[1:])
+        bases, ends = _beginnings(sequences, room * max(1, self.word_bases))
+        row = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+        if self.overlapping:
+            starts = np.flatnonzero(np.arange(len(bases)) + self.word_bases <= ends[row])
+            number, whole = self._words_at(bases, starts)
+            found = np.where(whole, self.words[number], self.unknown)
+        else:
+            starts, is_word = self._consecutive(bases, ends, row)
+            found = self.letters[bases[starts]]
+            found[is_word] = self.words[self._words_at(bases, starts[is_word])[0]]
+        return self._with_ends(found, np.bincount(row[starts], minlength=len(ends)), room)
+
+    def _words_at(self, bases: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The number of the word at each start, and whether all of it is ACGT (else the number means nothing)."""
+        number = np.zeros(len(starts), dtype=np.int64)
+        whole = np.ones(len(starts), dtype=bool)
+        for i in range(self.word_bases):
+            codes = BASE_CODES[bases[starts + i]]
+            whole &= codes < 4
+            number = number * 4 + (codes & 3)
+        return number, whole
+
+    def _consecutive(
+        self, bases: np.ndarray, ends: np.ndarray, row: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Where tokens start, and which of them are words: as many as fit from the start of each run of ACGT."""
+        if self.word_bases == 0:
+            return np.arange(len(bases)), np.zeros(len(bases), dtype=bool)
+        other = BASE_CODES[bases] > 3
+        run_starts = np.flatnonzero(
+            other | np.concatenate([[True], other[:-1] | (row[1:] != row[:-1])])[: len(bases)]
+        )
+        run_lengths = np.diff(run_starts, append=len(bases))
+        word_part = np.where(other[run_starts], 0, run_lengths // self.word_bases * self.word_bases)
+        place = np.arange(len(bases)) - np.repeat(run_starts, run_lengths)
+        word_part = np.repeat(word_part, run_lengths)
+        starts = np.flatnonzero((place >= word_part) | (place % self.word_bases == 0))
+        return starts, place[starts] < word_part[starts]
+
+    def _with_ends(self, found: np.ndarray, counts: np.ndarray, room: int) -> Tokens:
+        """The first ``room`` tokens of each sequence, between the tokens that come before and after."""
+        place = np.arange(len(found)) - np.repeat(np.cumsum(counts) - counts, counts)
+        row = np.repeat(np.arange(len(counts)), counts)
+        kept = place < room
+        offsets = np.zeros(len(counts) + 1, dtype=np.int64)
+        np.cumsum(np.minimum(counts, room) + len(self.before) + len(self.after), out=offsets[1:])
         ids = np.empty(offsets[-1], dtype=np.int32)
-        _fill(bases, sequences.offsets, *shape, self.before, self.after, offsets, ids)
+        ids[offsets[row[kept]] + len(self.before) + place[kept]] = found[kept]
+        for i, token in enumerate(self.before):
+            ids[offsets[:-1] + i] = token
+        for i, token in enumerate(self.after[::-1]):
+            ids[offsets[1:] - 1 - i] = token
         return Tokens(ids, offsets)
 
 
@@ -119,81 +168,9 @@ class TrainedCutter:
         return Tokens.concatenate(parts)
 
 
-@numba.njit(nogil=True)
-def _count(
-    bases: np.ndarray,
-    offsets: np.ndarray,
-    base_codes: np.ndarray,
-    word_bases: int,
-    overlapping: bool,
-    words: np.ndarray,
-    letters: np.ndarray,
-    unknown: int,
-    room: int,
-    counts: np.ndarray,
-) -> None:
-    nowhere = np.empty(room, dtype=np.int32)
-    for row in range(len(counts)):
-        sequence = bases[offsets[row] : offsets[row + 1]]
-        counts[row] = _cut(sequence, base_codes, word_bases, overlapping, words, letters, unknown, nowhere)
-
-
-@numba.njit(nogil=True)
-def _fill(
-    bases: np.ndarray,
-    offsets: np.ndarray,
-    base_codes: np.ndarray,
-    word_bases: int,
-    overlapping: bool,
-    words: np.ndarray,
-    letters: np.ndarray,
-    unknown: int,
-    room: int,
-    before: np.ndarray,
-    after: np.ndarray,
-    token_offsets: np.ndarray,
-    ids: np.ndarray,
-) -> None:
-    for row in range(len(offsets) - 1):
-        sequence = bases[offsets[row] : offsets[row + 1]]
-        place = ids[token_offsets[row] : token_offsets[row + 1]]
-        place[: len(before)] = before
-        place[len(place) - len(after) :] = after
-        inner = place[len(before) : len(place) - len(after)]
-        _cut(sequence, base_codes, word_bases, overlapping, words, letters, unknown, inner)
-
-
-@numba.njit(nogil=True)
-def _cut(
-    sequence: np.ndarray,
-    base_codes: np.ndarray,
-    word_bases: int,
-    overlapping: bool,
-    words: np.ndarray,
-    letters: np.ndarray,
-    unknown: int,
-    out: np.ndarray,
-) -> int:
-    """Write tokens until the sequence or ``out`` ends; gives their number."""
-    count = 0
-    position = 0
-    last = len(sequence) - word_bases if overlapping else len(sequence) - 1
-    while position <= last and count < len(out):
-        number = 0
-        known = 0 < word_bases <= len(sequence) - position
-        if known:
-            for i in range(position, position + word_bases):
-                code = base_codes[sequence[i]]
-                if code > 3:
-                    known = False
-                    break
-                number = number * 4 + code
-        if known:
-            out[count] = words[number]
-        elif overlapping:
-            out[count] = unknown
-        else:
-            out[count] = letters[sequence[position]]
-        count += 1
-        position += word_bases if known and not overlapping else 1
-    return count
+def _beginnings(sequences: Sequences, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first ``longest`` bases of each sequence one after the other, and where each of them ends."""
+    lengths = np.minimum(sequences.lengths, longest)
+    ends = np.cumsum(lengths)
+    shifts = np.repeat(sequences.offsets[:-1] - (ends - lengths), lengths)
+    return sequences.bases[shifts + np.arange(len(shifts))], ends
