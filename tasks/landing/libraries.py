@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.landing.manifest import SAMPLE_NAME, SAMPLE_NAME_RULE
 
-_SUFFIX = re.compile(r"\.(fastq|fq)(\.gz)?$", re.IGNORECASE)
+_SUFFIX = re.compile(r"\.(fastq|fq|fasta|fas|fa|fna|bam|ubam)(\.(gz|bgz|bgzf|zst|zstd))?$", re.IGNORECASE)
 # lane_R1_001, lane_R1, lane.1, lane_1, lane_read1, read1, R1: what is before the mate's number, and the number
 _MATE = re.compile(r"(?P<before>.+[._-](?:R|read)?|R|read)(?P<mate>[12])(?P<after>_001)?", re.IGNORECASE)
 _MARK = re.compile(r"[._-](R|read)?$", re.IGNORECASE)
@@ -19,32 +19,35 @@ _SAYS_NOTHING = {"r", "read", "reads"}  # a sample is then called after the fold
 
 @dataclass(frozen=True)
 class Library:
-    """One sample's files: one, or the two of a pair in the order R1, R2."""
+    """One sample's files: one, or the two of a pair in the order R1, R2.
+
+    :param layout: ``single``, ``paired`` or ``interleaved``.
+    """
 
     sample: str
     paths: tuple[Path, ...]
-
-    @property
-    def layout(self) -> str:
-        """``single`` or ``paired``."""
-        return "paired" if len(self.paths) == 2 else "single"
+    layout: str
 
 
-def group_files(paths: Sequence[Path], *, sample: str | None = None) -> tuple[list[Library], list[str]]:
+def group_files(
+    paths: Sequence[Path], *, sample: str | None = None, interleaved: bool = False
+) -> tuple[list[Library], list[str]]:
     """Find pairs by name, name the samples after their files; libraries by sample name, and every problem.
 
     :param sample: a name for the one file, or the one pair, that is given.
+    :param interleaved: each of the files holds both mates of its pairs, whatever it is called.
     """
     problems = [f"{path} is given {n} times" for path, n in Counter(paths).items() if n > 1]
     problems += [f"{path} is not a file" for path in paths if not path.is_file()]
-    libraries = _libraries(list(dict.fromkeys(paths)))
+    distinct = list(dict.fromkeys(paths))
+    libraries = [_alone(path, "interleaved") for path in distinct] if interleaved else _libraries(distinct)
     if sample is not None:
         if len(libraries) > 1:
             problems.append(
                 f"--sample names one file or one pair, but these are {len(libraries)} samples: "
                 f"{', '.join(sorted(library.sample for library in libraries))}"
             )
-        libraries = [Library(sample, library.paths) for library in libraries[:1]]
+        libraries = [replace(library, sample=sample) for library in libraries[:1]]
     for library in libraries:
         if not SAMPLE_NAME.fullmatch(library.sample):
             problems.append(
@@ -68,13 +71,16 @@ def _libraries(paths: list[Path]) -> list[Library]:
             pair = mates.setdefault((path.parent, found["before"], found["after"] or ""), {})
             pair[found["mate"]] = path
     libraries = [
-        Library(_sample(folder, _MARK.sub("", before)), (pair["1"], pair["2"]))
+        Library(_sample(folder, _MARK.sub("", before)), (pair["1"], pair["2"]), "paired")
         for (folder, before, _), pair in mates.items()
         if len(pair) == 2
     ]
     paired = {path for library in libraries for path in library.paths}
-    singles = [Library(_sample(path.parent, _stem(path)), (path,)) for path in paths if path not in paired]
-    return libraries + singles
+    return libraries + [_alone(path, "single") for path in paths if path not in paired]
+
+
+def _alone(path: Path, layout: str) -> Library:
+    return Library(_sample(path.parent, _stem(path)), (path,), layout)
 
 
 def _stem(path: Path) -> str:

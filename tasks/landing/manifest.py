@@ -12,12 +12,11 @@ from typing import Any
 from tasks.batches import Batch
 from tasks.errors import InvalidBatch
 from tasks.object_store import ObjectStore
-from tasks.reads.fastq import QUALITY_OFFSETS
+from tasks.reads.layouts import FILES_OF_LAYOUT, QUALITY_OFFSETS
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = "strandloop-landing"
 FORMAT_VERSION = 1
-FILES_OF_LAYOUT = {"single": 1, "paired": 2}
 SAMPLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SAMPLE_NAME_RULE = "1 to 64 letters, digits, dots, dashes and underscores, and start with a letter or digit"
 
@@ -31,7 +30,8 @@ class LandedFile:
 
     :param key: relative to the batch's landing prefix.
     :param bytes: its size as it lies there, compressed or not.
-    :param records: FASTQ records in it, or None where whoever landed it did not count.
+    :param records: records in it, those of both mates where it is interleaved, or None where whoever landed it
+        did not count.
     """
 
     key: str
@@ -44,8 +44,9 @@ class LandedFile:
 class LandedSample:
     """The reads of one library.
 
-    :param layout: ``single``, one file, or ``paired``, two files: R1, R2, record by record.
-    :param quality_encoding: ``phred+33`` or ``phred+64``.
+    :param layout: ``single``, one file; ``paired``, two files, R1 and R2, record by record; or ``interleaved``, one
+        file in which R1 and R2 follow each other.
+    :param quality_encoding: of FASTQ: ``phred+33`` or ``phred+64``.
     """
 
     name: str
@@ -167,6 +168,8 @@ def _sample(entry: Any, *, where: str, problems: list[str]) -> LandedSample:
     if layout == "paired" and len(set(counts)) > 1:
         found = " and ".join(f"{file.key} {file.records:,}" for file in sample.files)
         problems.append(f"{where}: the files of a pair have as many records each, but {found}")
+    if layout == "interleaved" and any(count % 2 for count in counts):
+        problems.append(f"{where}: an interleaved file has pairs of records, but {counts[0]:,} are named")
     return sample
 
 

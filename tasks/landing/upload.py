@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from tasks.batches import Batch
 from tasks.errors import InvalidBatch, InvalidReads
@@ -21,7 +21,9 @@ from tasks.landing.manifest import (
     read_manifest,
 )
 from tasks.object_store import ObjectStore
-from tasks.reads.inspection import FileInspection, inspect_sample
+
+if TYPE_CHECKING:
+    from tasks.reads.inspection import FileInspection
 
 _CHUNK_BYTES = 1 << 20
 
@@ -35,19 +37,27 @@ class Landing:
 
 
 def put(
-    paths: Sequence[Path], batch: Batch, *, sample: str | None = None, tell: Callable[[str], None] = print
+    paths: Sequence[Path],
+    batch: Batch,
+    *,
+    sample: str | None = None,
+    interleaved: bool = False,
+    tell: Callable[[str], None] = print,
 ) -> Landing:
-    """Land FASTQ files, plain or gzip, as one batch; pairs are found by their names.
+    """Land files of reads as one batch; pairs are found by their names.
+
+    They may be FASTQ, FASTA or unaligned BAM, plain, gzip or zstd.
 
     Every file is read once from end to end before anything is uploaded. Single records that cannot be read are
     only told of: they go to quarantine when the batch is embedded.
 
     :param sample: a name for the sample, where the files are one file or one pair.
+    :param interleaved: each file holds both mates of its pairs, one after the other.
     :param tell: takes the lines of the summary.
     :raises InvalidBatch: a file cannot be landed, or the batch id holds other reads; nothing was uploaded.
     """
     store = ObjectStore()
-    libraries, problems = group_files(paths, sample=sample)
+    libraries, problems = group_files(paths, sample=sample, interleaved=interleaved)
     if not paths:
         problems.append("no files are given")
     if problems:
@@ -90,6 +100,8 @@ def _inspected(libraries: list[Library], batch: Batch, tell: Callable[[str], Non
             )
             file_name = file.key.rpartition("/")[2]
             tell(_row(widths, name, layout, file_name, f"{file.records:,}", encoding, f"{file.bytes:,}"))
+            if not inspection.records:
+                tell(f"  warning: {inspection.source} is empty")
             if inspection.quarantined:
                 tell(_warning(inspection))
     if problems:
@@ -99,6 +111,9 @@ def _inspected(libraries: list[Library], batch: Batch, tell: Callable[[str], Non
 
 
 def _inspect(library: Library) -> tuple[LandedSample, list[FileInspection]]:
+    # here: whoever only validates a batch, as an Airflow worker does, needs no readers of reads
+    from tasks.reads.inspection import inspect_sample
+
     with ExitStack() as files:
         streams = [_Hashed(files.enter_context(path.open("rb"))) for path in library.paths]
         named = [
@@ -146,7 +161,7 @@ def _row(widths: tuple[int, int], *cells: str) -> str:
     sample, layout, file, records, encoding, size = cells
     sample_width, file_width = (max(width, 6) for width in widths)
     return (
-        f"  {sample:<{sample_width}}  {layout:<6}  {file:<{file_width}}  {records:>12}  {encoding:<8}  {size:>15}"
+        f"  {sample:<{sample_width}}  {layout:<11}  {file:<{file_width}}  {records:>12}  {encoding:<8}  {size:>15}"
     ).rstrip()
 
 

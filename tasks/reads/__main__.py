@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tasks.errors import InvalidInput
 from tasks.reads.check import check_files
-from tasks.reads.fastq import QUALITY_OFFSETS
+from tasks.reads.layouts import QUALITY_OFFSETS
 from tasks.reads.quality import QualityFilter
 
 # The defaults are those of the DAG genomics_batch.

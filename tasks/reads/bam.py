@@ -74,7 +74,8 @@ class _Parser:
         if not self._header:
             self._header = self._take_header()
         while room := builder.room:
-            frames, bases = [], 0
+            frames: list[_Frame] = []
+            bases = 0
             failure = None
             try:
                 while len(frames) < room and bases < max(builder.bases_left, 1):
@@ -151,7 +152,7 @@ class _Parser:
             return Reason.RECORD
         if not record.flag & _UNMAPPED and any(kind == _HARD_CLIP for kind, _ in record.cigartuples or ()):
             return Reason.CLIPPED
-        sequence = record.get_forward_sequence().encode().translate(BASES)
+        sequence = (record.get_forward_sequence() or "").encode().translate(BASES)
         if 0 in sequence:
             return Reason.BASES
         values = record.get_forward_qualities()
@@ -162,7 +163,7 @@ class _Parser:
             return Reason.SOME_QUALITIES
         if quality is not None and max(quality) > _HIGHEST_QUALITY:
             return Reason.QUALITY
-        name = record.query_name.encode()
+        name = (record.query_name or "").encode()
         if record.flag & _PAIRED:
             name += b"/1" * bool(record.flag & _FIRST) + b"/2" * bool(record.flag & _LAST)
         return _Read(name, sequence, quality)

@@ -12,8 +12,8 @@ from tasks.errors import StrandloopError
 from tasks.reads.accounting import QualityAccounting
 from tasks.reads.block import QuarantinedRecord
 from tasks.reads.duplicates import SeenSequences
-from tasks.reads.fastq import QUALITY_OFFSETS
 from tasks.reads.inspection import find_quality_encoding
+from tasks.reads.layouts import QUALITY_OFFSETS
 from tasks.reads.quality import QualityFilter
 from tasks.reads.sources import sample_blocks
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from backports.zstd import ZstdDecompressor, ZstdError
+from isal.igzip_lib import DECOMP_GZIP, IgzipDecompressor, IsalError  # three times as fast as zlib
 
 from tasks.errors import InvalidReads
 
-try:
-    from isal.igzip_lib import IsalError as GzipError
-    from isal.isal_zlib import decompressobj  # three times as fast as zlib
-except ImportError:  # isal is not built for every machine
-    from zlib import decompressobj  # type: ignore[assignment]
-    from zlib import error as GzipError  # type: ignore[assignment]
-
-_CHUNK_BYTES = 2 << 20
-_GZIP_BYTES = 64 << 10  # decompressed at once: at most 1032 times as much text, 66 MB
+_CHUNK_BYTES = 256 << 10  # fits a core's cache: half as fast again as 2 MiB
+_COMPRESSED_BYTES = 64 << 10
 _GZIP_MAGIC = b"\x1f\x8b"
-_GZIP_WBITS = 31  # zlib: gzip header and checksums
 _BGZF_HEADER_BYTES = 14  # a gzip header up to the name of its first extra field
 _ZSTD_MAGIC = b"(\xb5/\xfd"
 _UNREADABLE = {
@@ -56,7 +49,7 @@ class Text:
         return self._ahead[:size]
 
     def read(self) -> bytes:
-        """About 2 MiB, also from a stream that gives a few bytes at a time; empty only at the end."""
+        """About 256 KiB, also from a stream that gives a few bytes at a time; empty only at the end."""
         ahead, self._ahead = self._ahead, b""
         return ahead or self._chunk()
 
@@ -85,10 +78,10 @@ def _pieces(stream: BinaryIO, source: str) -> Iterator[bytes]:
         if head.startswith(magic):
             raise InvalidReads(f"{source} is {what}")
     if head.startswith(_GZIP_MAGIC):
-        yield from filter(None, _gunzipped(head, stream))
+        yield from _gunzipped(head, stream)
         return
     if head.startswith(_ZSTD_MAGIC):
-        yield from filter(None, _unzstd(head, stream))
+        yield from _unzstd(head, stream)
         return
     if head:
         yield head
@@ -97,10 +90,7 @@ def _pieces(stream: BinaryIO, source: str) -> Iterator[bytes]:
 
 
 def _gunzipped(data: bytes, stream: BinaryIO) -> Iterator[bytes]:
-    """The text of gzip members one after the other, ``data`` being the first bytes of the first.
-
-    zlib's object interface rather than a file reader: a reader loses what it holds when it meets the damage.
-    """
+    """The text of gzip members one after the other, ``data`` being the first bytes of the first."""
     while data:
         while len(data) < _BGZF_HEADER_BYTES and (more := stream.read(_BGZF_HEADER_BYTES - len(data))):
             data += more
@@ -108,18 +98,12 @@ def _gunzipped(data: bytes, stream: BinaryIO) -> Iterator[bytes]:
             raise _Damage("something that is not gzip follows the gzip data")
         is_bgzf = len(data) > 3 and bool(data[3] & 4) and data[12:14] == b"BC"
         is_empty = True
-        member = decompressobj(wbits=_GZIP_WBITS)
-        while not member.eof:
-            if not data and not (data := stream.read(_GZIP_BYTES)):
-                raise _Damage("the gzip data is cut off")
-            try:
-                text = member.decompress(data)
-            except GzipError as error:  # type: ignore[misc]
-                raise _Damage(f"the gzip data is damaged ({error})") from error
-            data = member.unused_data
-            is_empty = is_empty and not text
+        member = IgzipDecompressor(flag=DECOMP_GZIP)
+        for text in _expanded(member, data, stream, "gzip"):
+            is_empty = False
             yield text
-        while not (data := data.lstrip(b"\0")) and (data := stream.read(_GZIP_BYTES)):
+        data = member.unused_data
+        while not (data := data.lstrip(b"\0")) and (data := stream.read(_COMPRESSED_BYTES)):
             pass  # zeros may fill up the last block of a tape or disk
     if is_bgzf and not is_empty:
         raise _Damage("the empty block that ends every BGZF file is missing: the file is cut off")
@@ -129,13 +113,22 @@ def _unzstd(data: bytes, stream: BinaryIO) -> Iterator[bytes]:
     """The text of zstd frames one after the other, ``data`` being the first bytes of the first."""
     while data:
         frame = ZstdDecompressor()
-        while not frame.eof:
-            if frame.needs_input and not data and not (data := stream.read(_CHUNK_BYTES)):
-                raise _Damage("the zstd data is cut off")
-            try:
-                text = frame.decompress(data, max_length=_CHUNK_BYTES)
-            except ZstdError as error:
-                raise _Damage(f"the zstd data is damaged ({error})") from error
-            data = b""
+        yield from _expanded(frame, data, stream, "zstd")
+        data = frame.unused_data or stream.read(_COMPRESSED_BYTES)
+
+
+def _expanded(decompressor: Any, data: bytes, stream: BinaryIO, name: str) -> Iterator[bytes]:
+    """The text of one member or frame, none of its pieces empty or large.
+
+    Decompressor objects rather than file readers: a reader loses what it holds when it meets the damage.
+    """
+    while not decompressor.eof:
+        if decompressor.needs_input and not data and not (data := stream.read(_COMPRESSED_BYTES)):
+            raise _Damage(f"the {name} data is cut off")
+        try:
+            text = decompressor.decompress(data, _CHUNK_BYTES)
+        except (IsalError, ZstdError) as error:
+            raise _Damage(f"the {name} data is damaged ({error})") from error
+        data = b""
+        if text:
             yield text
-        data = frame.unused_data or stream.read(_CHUNK_BYTES)

@@ -26,8 +26,6 @@ from tasks.reads.block_builder import (
 from tasks.reads.compression import Text
 from tasks.reads.lines import LineWindow
 
-QUALITY_OFFSETS = {"phred+33": 33, "phred+64": 64}
-
 _HIGHEST_QUALITY_CHARACTER = ord("~")
 _WINDOW_BYTES = 2 * BLOCK_BASES  # of text at hand, unless a single record is longer
 _RESYNC_BYTES = 64 << 20  # longest reads known are a few Mb: farther than this, nothing is "the next record"
@@ -56,7 +54,7 @@ def fastq_blocks(text: Text, *, quality_offset: int, limits: BlockLimits) -> Ite
 
     An empty file has no blocks; blank lines between records are no records.
 
-    :param quality_offset: 33 or 64, see :data:`QUALITY_OFFSETS`.
+    :param quality_offset: 33 or 64, see :mod:`tasks.reads.layouts`.
     :raises InvalidReads: the text is damaged or is no FASTQ at all, with the number of the last good record;
         the records before it were given.
     """
@@ -100,18 +98,16 @@ class _Parser:
     def _good_run(self, builder: BlockBuilder, records: int) -> ReadBlock:
         """Take the good records that come next, at most ``records``, which the window holds whole."""
         window = self._window
-        text = window.text
-        starts, ends = window.lines(4 * records)
-        sequence, quality, offsets = _good_records(
-            window.codes, starts, ends, _BASE_CODES, self._quality_offset, builder.bases_left
+        start, newlines = window.newlines(4 * records)
+        names, sequence, quality, offsets = _good_records(
+            window.codes, start, newlines, _BASE_CODES, self._quality_offset, builder.bases_left
         )
         records = len(offsets) - 1
         first = builder.next_record
-        names = zip((starts[: 4 * records : 4] + 1).tolist(), ends[: 4 * records : 4].tolist(), strict=True)
         run = ReadBlock(
             first_record=first,
             record_numbers=np.arange(first, first + records),
-            names=[text[start:end] for start, end in names],
+            names=names.tobytes().split(b"\n")[:-1],  # eight times as fast as slices
             sequence=sequence,
             quality=quality,
             offsets=offsets,
@@ -197,66 +193,81 @@ def _repeats(header: bytes, plus: bytes) -> bool:
 @numba.njit(nogil=True)
 def _good_records(
     text: np.ndarray,
-    starts: np.ndarray,
-    ends: np.ndarray,
+    start: int,
+    newlines: np.ndarray,
     base_codes: np.ndarray,
     quality_offset: int,
     most_bases: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The good records from the first line on: up to a bad one, or the one that reaches ``most_bases``.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The good records from ``start`` on: up to a bad one, or the one that reaches ``most_bases``.
 
-    :param starts: of the lines in the text, four lines a record, int64; ``ends`` likewise.
-    :return: sequence, quality and offsets as in :class:`ReadBlock`.
+    :param newlines: where the lines end in the text, four lines a record, int64.
+    :return: names, each with a newline behind it; sequence, quality and offsets as in :class:`ReadBlock`.
     """
-    records = len(starts) // 4
-    room = np.int64(0)
+    records = len(newlines) // 4
+    header_bytes, bases = np.int64(0), np.int64(0)
+    before = np.int64(start - 1)
     for record in range(records):
-        room += ends[4 * record + 1] - starts[4 * record + 1]
-    sequence = np.empty(room, dtype=np.uint8)
-    quality = np.empty(room, dtype=np.uint8)
+        header_bytes += newlines[4 * record] - before
+        bases += newlines[4 * record + 1] - newlines[4 * record]
+        before = newlines[4 * record + 3]
+    names = np.empty(header_bytes, dtype=np.uint8)
+    sequence = np.empty(bases, dtype=np.uint8)
+    quality = np.empty(bases, dtype=np.uint8)
     offsets = np.zeros(records + 1, dtype=np.int64)
-    lowest, span = np.uint8(quality_offset), np.uint8(126 - quality_offset)
-    filled = np.int64(0)
+    lowest, span = np.uint8(quality_offset), np.uint8(_HIGHEST_QUALITY_CHARACTER - quality_offset)
+    named = filled = np.int64(0)
     good = 0
+    line = np.int64(start)
     for record in range(records):
-        header, bases, plus, values = (
-            starts[4 * record],
-            starts[4 * record + 1],
-            starts[4 * record + 2],
-            starts[4 * record + 3],
-        )
-        length = ends[4 * record + 1] - bases
-        if length < 1 or ends[4 * record + 3] - values != length:
+        header = _line(text, line, newlines[4 * record])
+        called = _line(text, newlines[4 * record] + 1, newlines[4 * record + 1])
+        plus = _line(text, newlines[4 * record + 1] + 1, newlines[4 * record + 2])
+        values = _line(text, newlines[4 * record + 2] + 1, newlines[4 * record + 3])
+        line = newlines[4 * record + 3] + 1
+        length = len(called)
+        if length == 0 or length != len(values) or len(header) == 0 or len(plus) == 0:
             break
-        header_end, plus_end = ends[4 * record], ends[4 * record + 2]
-        if header == header_end or plus == plus_end or text[header] != 64 or text[plus] != 43:  # @, +
+        if header[0] != 64 or plus[0] != 43 or not _says_no_other_name(header, plus):  # @, +
             break
-        size = plus_end - plus
-        if size > 1:
-            same = size <= header_end - header
-            if same and size < header_end - header:
-                same = text[header + size] == 32 or text[header + size] == 9
-            for i in range(1, size):
-                if not same:
-                    break
-                same = text[header + i] == text[plus + i]
-            if not same:
-                break
-        valid = True
+        to, invalid = sequence[filled : filled + length], np.uint8(0)
         for i in range(length):
-            code = base_codes[text[bases + i]]
-            sequence[filled + i] = code
-            valid &= code != 0
-        worst = np.uint8(0)
+            code = base_codes[called[i]]
+            to[i] = code
+            invalid |= np.uint8(code == 0)
+        to, highest = quality[filled : filled + length], np.uint8(0)
         for i in range(length):
-            value = np.uint8(text[values + i] - lowest)
-            quality[filled + i] = value
-            worst = max(worst, value)
-        if not valid or worst > span:
+            value = np.uint8(values[i] - lowest)  # what is too low becomes very high
+            to[i] = value
+            highest = max(highest, value)
+        if invalid or highest > span:
             break
+        size = len(header) - 1
+        names[named : named + size] = header[1:]
+        names[named + size] = 10
+        named += size + 1
         filled += length
         good += 1
         offsets[good] = filled
         if filled >= most_bases:
             break
-    return sequence[:filled], quality[:filled], offsets[: good + 1]
+    return names[:named], sequence[:filled], quality[:filled], offsets[: good + 1]
+
+
+@numba.njit(nogil=True, inline="always")
+def _line(text: np.ndarray, start: int, end: int) -> np.ndarray:
+    """The line without its line end, which may be that of Windows."""
+    if end > start and text[end - 1] == 13:
+        end -= 1
+    return text[start:end]
+
+
+@numba.njit(nogil=True)
+def _says_no_other_name(header: np.ndarray, plus: np.ndarray) -> bool:
+    """See :func:`_repeats`, which says the same of bytes."""
+    size = len(plus)
+    if size == 1:
+        return True
+    if size > len(header) or (size < len(header) and header[size] != 32 and header[size] != 9):
+        return False
+    return bool((header[1:size] == plus[1:]).all())

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from tasks.errors import InvalidReads
 from tasks.reads.block import QuarantinedRecord, ReadBlock
-from tasks.reads.fastq import QUALITY_OFFSETS
+from tasks.reads.layouts import QUALITY_OFFSETS
 from tasks.reads.sources import sample_blocks
 
 _SHOWN_RECORDS = 5

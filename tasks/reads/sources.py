@@ -14,9 +14,8 @@ from tasks.reads.block_builder import BlockLimits
 from tasks.reads.compression import Text
 from tasks.reads.fasta import fasta_blocks
 from tasks.reads.fastq import fastq_blocks
+from tasks.reads.layouts import FILES_OF_LAYOUT
 from tasks.reads.mates import check_mates, split_at, uninterleaved
-
-FILES_OF_LAYOUT = {"single": 1, "paired": 2, "interleaved": 1}
 
 _LIMITS = BlockLimits()
 _HEAD_BYTES = 4096
