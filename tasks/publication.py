@@ -30,7 +30,8 @@ def publish(
     """Check that every record is accounted for; publish quarantine/, quality/, reads/ and embeddings/.
 
     :param commits: one for each part of the batch, in the order of the samples and their parts.
-    :returns: the counts that the job prints.
+    :returns: the counts that the job prints: reads (records, kept, quarantined), vectors (rows), and bytes in (as
+        landed) and out (shards and reads).
     :raises InvalidReads: see :func:`check_usable`; quarantine/ is published all the same.
     :raises UnbalancedAccounting: records were lost or counted twice.
     """
@@ -55,14 +56,15 @@ def publish(
         {"quality.json": json.dumps(quality, sort_keys=True).encode() + b"\n"},
         {**counts, "encoder": encoder.uri},
     )
+    rows = sum(commit.vectors for commit in commits)
     reads = [commit.reads for commit in commits if commit.reads]
-    results.seal(store, batch.results / "reads", reads, {"reads": total.kept})
+    results.seal(store, batch.results / "reads", reads, {"reads": total.kept, "vectors": rows})
     shards = tuple(commit.shard for commit in commits if commit.shard)
     manifest = StoreManifest(
-        rows=sum(shard.rows for shard in shards),
+        rows=rows,
         dim=encoder.dim,
         dtype=request.vector_dtype,
-        normalised=True,  # commit_part has looked at every vector
+        normalised=True,  # encode_part has looked at every vector
         encoder_uri=encoder.uri,
         encoder_revision=encoder.revision,
         shards=shards,
@@ -72,7 +74,7 @@ def publish(
         **counts,
         "rows": manifest.rows,
         "bytes_in": sum(file.bytes for sample in landing.samples for file in sample.files),
-        "bytes_out": sum(shard.bytes for shard in shards),
+        "bytes_out": sum(shard.bytes for shard in shards) + sum(file.bytes for file in reads),
     }
 
 

@@ -20,19 +20,21 @@ from hpc_jobs.store import verify
 from infra.local.layout import PROJECT
 from tasks import results
 from tasks.batches import Batch, BatchRequest, read_request, record_request
-from tasks.embed import embed, main, pipeline
+from tasks.embed import embed, main
 from tasks.encoders.kmer import KmerMlp
 from tasks.encoders.protocol import load_encoder
 from tasks.landing import put, read_manifest
 from tasks.object_store import ObjectStore
+from tasks.parts import Part, parts_of
+from tasks.pipeline import pipeline
 from tasks.publication import publish
 from tasks.reads.simulate import Library, random_genomes, simulate, write_fastq
-from tasks.shards import Part, commit_part, parts_of, quality_filter
+from tasks.shards import commit_part, encode_part
 
 pytestmark = pytest.mark.integration
 
 CPUS = 4
-"""Logical ones: two encoders, a reader, and one to spare."""
+"""Logical ones: an encoder and a reader on each."""
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +117,11 @@ def in_a_plain_loop(store: ObjectStore, batch: Batch) -> None:
     encoder = load_encoder(request.encoder, encoders=batch.encoders, store=store)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    dtype = request.vector_dtype
     commits = [
-        commit_part(store, batch, part, encoder)
+        commit_part(store, batch, part, encode_part(part, encoder, dtype), dtype=dtype)
         for sample in landing.samples
-        for part in parts_of(store, batch.landing, sample, quality_filter(request), skip=set())
+        for part in parts_of(store, batch, request, sample, skip=set())
         if isinstance(part, Part)
     ]
     torch.set_num_threads(threads)
@@ -137,6 +140,7 @@ def test_the_job_its_restart_and_a_plain_loop_give_the_same_bytes(
     assert summary["status"] == "written"
     assert summary["records"] == 20_100 + 2 * 300 + 201
     assert (summary["quarantined"], summary["parts"], summary["parts_resumed"]) == (1, 4, 0)
+    assert min(summary["bytes_in"], summary["bytes_out"], *summary["peak_bytes"].values()) > 0
     first = checksums(store, batch)
 
     manifest = results.find(store, batch.results / "reads")
@@ -188,9 +192,9 @@ def test_two_runs_at_once_end_with_the_same_bytes_once(
 def test_reading_and_encoding_are_two_stages(cluster: None, store: ObjectStore, batch: Batch) -> None:
     """Were they one, no file would be parsed while another is encoded."""
     request, (landing, _) = read_request(store, batch), read_manifest(store, batch)
-    target = DataContext.get_current().target_max_block_size
-    done = pipeline(batch, request, landing, request.encoder, actors=1).materialize()
-    DataContext.get_current().target_max_block_size = target
+    before = DataContext.get_current().target_max_block_size
+    done = pipeline(batch, request, landing, request.encoder, stall_seconds=600).materialize()
+    assert DataContext.get_current().target_max_block_size == before
     operators = [line for line in done.stats().splitlines() if line.startswith("Operator ")]
     assert [operator.split()[2].rstrip(":") for operator in operators] == [
         "FromItems",

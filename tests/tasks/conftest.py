@@ -13,6 +13,7 @@ import pytest
 from tasks.batches import Batch, BatchRequest
 from tasks.landing import LandedFile, LandedSample, LandingManifest
 from tasks.object_store import ObjectStore
+from tasks.parts import Part, parts_of
 
 
 @pytest.fixture
@@ -82,6 +83,24 @@ def land(store: ObjectStore, batch: Batch) -> Callable[..., LandingManifest]:
         return manifest
 
     return put
+
+
+@pytest.fixture
+def read_parts(
+    store: ObjectStore, batch: Batch, request_of: Callable[..., BatchRequest]
+) -> Callable[..., list[Part]]:
+    """Every part of every sample of a landed batch, as the request (or a usual one) asks for them."""
+
+    def parts(landing: LandingManifest, request: BatchRequest | None = None) -> list[Part]:
+        found = [
+            part
+            for sample in landing.samples
+            for part in parts_of(store, batch, request or request_of(), sample, skip=set())
+        ]
+        assert all(isinstance(part, Part) for part in found)
+        return [part for part in found if isinstance(part, Part)]
+
+    return parts
 
 
 @pytest.fixture

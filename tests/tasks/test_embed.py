@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 from collections.abc import Callable
@@ -11,15 +12,18 @@ import pyarrow as pa
 import pytest
 
 from tasks import results
+from tasks.batch_encoder import pin_encoder
 from tasks.batches import Batch, BatchRequest
-from tasks.embed import EncodeAndCommit, ReadParts, main, pin_encoder
+from tasks.embed import main
 from tasks.encoders.kmer import KmerMlp
-from tasks.errors import InvalidReads
+from tasks.errors import InvalidReads, StrandloopError
 from tasks.landing import LandingManifest
 from tasks.learning import plans
 from tasks.learning.contrastive import TrainingPlan
 from tasks.object_store import ObjectStore
+from tasks.pipeline import Shares
 from tasks.shards import committed
+from tasks.stages import EncodeAndCommit, ReadParts
 
 Land = Callable[..., LandingManifest]
 Fastq = Callable[..., bytes]
@@ -43,33 +47,62 @@ def test_readers_and_encoders_pass_rows(
     batch: Batch,
     encoder_uri: str,
 ) -> None:
-    rows = pa.concat_tables(ReadParts(batch, request_of())(rows_of(land({"a": [fastq(5)], "b": [fastq(3)]}))))
+    landing = land({"a": [fastq(5)], "b": [fastq(3)]})
+    rows = pa.concat_tables(ReadParts(batch, request_of())(rows_of(landing)))
     assert rows["name"].to_pylist() == ["a-00000", "b-00000"]
-    done = EncodeAndCommit(batch, encoder_uri)(rows)
-    assert done.to_pydict() == {"name": ["a-00000", "b-00000"], "kept": [5, 3], "failure": [None, None]}
+    done = EncodeAndCommit(batch, request_of(), encoder_uri)(rows).to_pydict()
+    assert (done["name"], done["records"]) == (["a-00000", "b-00000"], [5, 3])
+    assert done["failure"] == [None, None]
+    assert [json.loads(text)["shard"]["rows"] for text in done["commit"]] == [5, 3]
+    assert min(done["read_seconds"] + done["encode_seconds"] + done["store_seconds"]) > 0
     assert committed(store, batch) == {"a-00000", "b-00000"}
 
 
 def test_a_restart_sends_only_the_names_of_committed_parts(
     land: Land, fastq: Fastq, request_of: Callable[..., BatchRequest], batch: Batch, encoder_uri: str
 ) -> None:
-    rows, encode = rows_of(land({"a": [fastq(5)]})), EncodeAndCommit(batch, encoder_uri)
+    rows, encode = rows_of(land({"a": [fastq(5)]})), EncodeAndCommit(batch, request_of(), encoder_uri)
     encode(pa.concat_tables(ReadParts(batch, request_of())(rows)))
     [again] = ReadParts(batch, request_of())(rows)
-    assert again["part"].to_pylist() == [None]
-    assert encode(again).to_pydict() == {"name": ["a-00000"], "kept": [None], "failure": [None]}
+    assert again["reads"].to_pylist() == [None]
+    [done] = encode(again).to_pylist()
+    assert (done["name"], done["records"], done["commit"], done["failure"]) == ("a-00000", 5, None, None)
 
 
 def test_damage_travels_as_a_row_behind_the_good_parts(
     land: Land, fastq: Fastq, request_of: Callable[..., BatchRequest], batch: Batch, encoder_uri: str
 ) -> None:
     rows = pa.concat_tables(ReadParts(batch, request_of())(rows_of(land({"a": [fastq(5)]}, records=6))))
-    done = EncodeAndCommit(batch, encoder_uri)(rows)
-    assert done["kept"].to_pylist() == [5, None]
+    done = EncodeAndCommit(batch, request_of(), encoder_uri)(rows)
     good, failure = done["failure"].to_pylist()
-    assert good is None
+    assert good is None and done["commit"][0].is_valid
     with pytest.raises(InvalidReads, match="holds 5 records, but 6 were landed"):
         raise pickle.loads(failure)
+
+
+def test_an_encoder_that_cannot_be_loaded_is_told_as_a_row(
+    land: Land, fastq: Fastq, request_of: Callable[..., BatchRequest], batch: Batch, tmp_path: Path
+) -> None:
+    rows = pa.concat_tables(ReadParts(batch, request_of())(rows_of(land({"a": [fastq(5)]}))))
+    [done] = EncodeAndCommit(batch, request_of(), (tmp_path / "none").as_uri())(rows).to_pylist()
+    with pytest.raises(StrandloopError, match="none"):
+        raise pickle.loads(done["failure"])
+
+
+@pytest.mark.parametrize(
+    ("cluster", "uri", "encoders"),
+    [
+        ({"CPU": 8}, "registry://kmer-mlp", 8),
+        ({"CPU": 8, "GPU": 2}, "registry://kmer-mlp", 2),
+        ({"CPU": 8, "GPU": 2}, "sketch://256", 8),
+        ({"CPU": 0}, "registry://kmer-mlp", 0),
+    ],
+)
+def test_encoders_take_gpus_where_there_are_some(cluster: dict[str, float], uri: str, encoders: int) -> None:
+    shares = Shares.on(cluster, uri)
+    assert shares.encoders_on(cluster) == encoders
+    assert shares.reader_cpus != shares.encoder_cpus  # equal stages would be fused
+    assert shares.encoder_gpus == (1 if encoders == 2 else 0)
 
 
 def test_a_batch_that_is_not_usable_trains_nothing(
@@ -95,7 +128,7 @@ def test_the_first_encoder_learns_from_all_samples(
 ) -> None:
     plan = TrainingPlan(steps=2, pairs_per_step=32, learning_rate=1e-3, temperature=0.1, seed=1)
     monkeypatch.setattr(plans, "FIRST_PLANS", {"kmer-mlp": plan})
-    monkeypatch.setattr("tasks.embed.TRAINING_READS", 200)
+    monkeypatch.setattr("tasks.batch_encoder.TRAINING_READS", 200)
     landing = land({"a": [fastq(150)], "b": [fastq(150, seed=2), fastq(150, seed=3)]})
     uri = pin_encoder(batch.data_uri, batch.batch_id, request_of(), landing)
     version = uri.partition("@")[2]

@@ -16,9 +16,10 @@ from tasks.encoders.kmer import KmerMlp
 from tasks.errors import InvalidReads
 from tasks.landing import LandingManifest
 from tasks.object_store import ObjectStore
+from tasks.parts import Part
 from tasks.publication import publish
 from tasks.reads.accounting import UnbalancedAccounting
-from tasks.shards import Commit, Part, commit_part, parts_of, quality_filter
+from tasks.shards import Commit, commit_part, encode_part
 
 Land = Callable[..., LandingManifest]
 Fastq = Callable[..., bytes]
@@ -36,14 +37,13 @@ def encoder() -> KmerMlp:
 
 @pytest.fixture
 def commit_all(
-    store: ObjectStore, batch: Batch, encoder: KmerMlp
+    store: ObjectStore, batch: Batch, encoder: KmerMlp, read_parts: Callable[..., list[Part]]
 ) -> Callable[[LandingManifest, BatchRequest], list[Commit]]:
     def commit(landing: LandingManifest, request: BatchRequest) -> list[Commit]:
+        dtype = request.vector_dtype
         return [
-            commit_part(store, batch, part, encoder)
-            for sample in landing.samples
-            for part in parts_of(store, batch.landing, sample, quality_filter(request), skip=set())
-            if isinstance(part, Part)
+            commit_part(store, batch, part, encode_part(part, encoder, dtype), dtype=dtype)
+            for part in read_parts(landing, request)
         ]
 
     return commit
@@ -61,6 +61,7 @@ def test_what_phase_one_publishes(
     land: Land,
     fastq: Fastq,
     commit_all: Callable[..., list[Commit]],
+    read_parts: Callable[..., list[Part]],
     request_of: Callable[..., BatchRequest],
     store: ObjectStore,
     batch: Batch,
@@ -81,10 +82,10 @@ def test_what_phase_one_publishes(
 
     manifest = fetched(store, batch, ["b-00000.parquet", "a-00000.parquet"], tmp_path / "store")
     assert (manifest.rows, manifest.dim, manifest.encoder_uri) == (40, 8, encoder.uri)
-    ids = pa.chunked_array([part.reads["read_id"].combine_chunks() for part in _parts(store, batch, landing)])
+    ids = pa.chunked_array([part.reads["read_id"].combine_chunks() for part in read_parts(landing)])
     assert read_ids(tmp_path / "store", 0, 40).to_pylist() == ids.to_pylist()
 
-    assert results.verify(store, batch.results / "reads").details == {"reads": 40}
+    assert results.verify(store, batch.results / "reads").details == {"reads": 40, "vectors": 40}
     quality = results.verify(store, batch.results / "quality")
     assert quality.details == {"records": 41, "kept": 40, "quarantined": 1, "encoder": encoder.uri}
     by_sample = store.get_json(batch.results / "quality" / "quality.json")["samples"]
@@ -92,16 +93,6 @@ def test_what_phase_one_publishes(
     assert results.verify(store, batch.results / "quarantine").details == {"records": 1}
     [line] = store.get_bytes(batch.results / "quarantine" / "records.jsonl").splitlines()
     assert json.loads(line)["record_number"] == 31
-
-
-def _parts(store: ObjectStore, batch: Batch, landing: LandingManifest) -> list[Part]:
-    everything = quality_filter(BatchRequest("registry://kmer-mlp", 5, 20, 20, 15, 0.1, 1))
-    return [
-        part
-        for sample in landing.samples
-        for part in parts_of(store, batch.landing, sample, everything, skip=set())
-        if isinstance(part, Part)
-    ]
 
 
 def test_a_restart_in_the_middle_gives_the_same_bytes(
