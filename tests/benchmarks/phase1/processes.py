@@ -1,0 +1,95 @@
+"""Each measurement is a process of its own: nothing is warm by accident, and its memory can be told."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import psutil
+
+from tests.benchmarks.bench_daily_run import ROOT
+
+RIVALS = ROOT / ".local" / "venvs" / "bench"
+"""Where the rivals' packages are, that are no dependency of the project."""
+SAMPLING_SECONDS = 0.25
+
+
+class MeasurementFailed(Exception):
+    """A measurement ended without a result; the message has the end of what it printed."""
+
+
+def measured(
+    module: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    threads: int = 1,
+    timeout_seconds: float = 600,
+) -> dict[str, Any]:
+    """Run ``python -m tests.benchmarks.phase1.<module>``; gives the JSON object of its last line.
+
+    ``peak_memory_bytes`` is added: the largest sum of the proportional set sizes (shared pages are counted once)
+    of the process and all that it started, looked at four times a second.
+    """
+    command = [sys.executable, "-m", f"tests.benchmarks.phase1.{module}", *arguments]
+    values = {
+        **os.environ,
+        **{name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")},
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{RIVALS}",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        **(environment or {}),
+    }
+    shown = " ".join(argument for argument in (module, *arguments) if "/" not in argument)[:90]
+    print(f"measuring {shown} ", end="", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    child = subprocess.Popen(
+        command, cwd=ROOT, env=values, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    peak, ended = [0], threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(SAMPLING_SECONDS):
+            peak[0] = max(peak[0], family_bytes(child.pid))
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        out, err = child.communicate(timeout=timeout_seconds)
+    except subprocess.TimeoutExpired as error:
+        end_family(child.pid)
+        raise MeasurementFailed(f"{' '.join(command)} took more than {timeout_seconds:g} s") from error
+    finally:
+        ended.set()
+        sampler.join()
+        print(f"({time.monotonic() - started:.0f} s)", file=sys.stderr, flush=True)
+    if child.returncode != 0:
+        raise MeasurementFailed(f"{' '.join(command)}\n{out[-2000:]}{err[-4000:]}")
+    result: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return {**result, "peak_memory_bytes": peak[0]}
+
+
+def family_bytes(pid: int) -> int:
+    """Proportional set size of a process and its descendants; those that end meanwhile count as nothing."""
+    total = 0
+    with suppress(psutil.Error):
+        parent = psutil.Process(pid)
+        for process in [parent, *parent.children(recursive=True)]:
+            with suppress(psutil.Error, OSError):
+                total += process.memory_full_info().pss
+    return total
+
+
+def end_family(pid: int) -> None:
+    """Kill a process and its descendants."""
+    with suppress(psutil.Error):
+        parent = psutil.Process(pid)
+        for process in [*parent.children(recursive=True), parent]:
+            with suppress(psutil.Error):
+                process.kill()

@@ -1,0 +1,114 @@
+"""Part 2: a whole batch from S3 to S3, ours and three rivals, on two CPUs.
+
+Each way first runs a batch of 4,000 reads: its seconds are what starting and ending take (workers, imports,
+compiled code), and it leaves warm what stays warm. Then the batch, timed from the call to the last object
+written, with the engine (Ray, Spark) up. All ways do the same work with the same encoder and end with the same
+rows, which is checked; ours also keeps the account of every record and commits what it writes.
+
+``share_of_stages`` is the ideal time over the time of our job. The ideal is the CPU time of the stages alone
+(parse and filter, encode, write; one process, one thread) divided by the CPUs: no stage ever waits for another.
+The S3 server runs on the same CPUs; ``share_with_server`` adds the CPU time that it took during those stages.
+``share_after_start`` is the ideal over our time less that of the small batch.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tasks.encoders.kmer import KmerMlp
+from tasks.encoders.sequences import Sequences
+from tests.benchmarks.phase1.inputs import Input
+from tests.benchmarks.phase1.processes import MeasurementFailed, measured
+from tests.benchmarks.phase1.service import BATCHES, REQUEST, Service, difference, s3_service
+
+CPUS = 2
+WAYS = {"ours": "ours", "loop": "one process, a loop", "ray": "plain Ray Data", "spark": "PySpark"}
+TOLERANCE = 1e-5
+"""Encoders may add in another order where blocks are cut otherwise."""
+
+
+def compare(source: Input) -> dict[str, Any]:
+    """Rows for each encoder and way, and the stages alone."""
+    with s3_service(source) as service, tempfile.TemporaryDirectory() as folder:
+        encoders = {"kmer-mlp": kmer_mlp(Path(folder), source), "sketch": "sketch://256"}
+        return {name: one_encoder(service, source, uri) for name, uri in encoders.items()}
+
+
+def one_encoder(service: Service, source: Input, encoder_uri: str) -> dict[str, Any]:
+    """The stages alone, then every way; outputs of the rivals are compared with ours and deleted."""
+    service.ask(encoder_uri)
+    server = service.cpu_seconds()
+    stages = job("stages", service, encoder_uri)
+    server = service.cpu_seconds() - server
+    service.ask(encoder_uri)
+    rows, expected = [], None
+    for way, name in WAYS.items():
+        if way == "spark" and shutil.which("java") is None:
+            rows.append({"way": name, "not_measured": "no Java here: install openjdk-17-jre-headless"})
+            continue
+        out = f"{service.data_uri}/{way}"
+        try:
+            found = job(way, service, encoder_uri, "--out", out, "--request", json.dumps(REQUEST))
+        except MeasurementFailed as error:
+            if way == "ours":
+                raise
+            rows.append({"way": name, "not_measured": str(error)[-300:]})
+            continue
+        if expected is None:
+            expected = service.rows(f"{service.data_uri}/batches/{BATCHES[-1]}/embeddings")
+        else:
+            apart = difference(expected, service.rows(f"{out}/{BATCHES[-1]}/vectors"))
+            if apart > TOLERANCE:
+                raise AssertionError(f"{name}: its rows are not ours; vectors differ by up to {apart}")
+            service.forget(out)
+        small, seconds = found["batch_seconds"]
+        rows.append(
+            {
+                "way": name,
+                "engine_seconds": found["engine_seconds"],
+                "small_batch_seconds": small,
+                "seconds": seconds,
+                "reads_per_second": round(source.reads / seconds),
+                "peak_memory_bytes": found["peak_memory_bytes"],
+            }
+        )
+    assert expected is not None
+    return {
+        "rows": rows,
+        "reads": source.reads,
+        "kept": expected.num_rows,
+        "stages": stages,
+        **shares(stages, server, rows[0]),
+    }
+
+
+def shares(stages: dict[str, Any], server_cpu_seconds: float, ours: dict[str, Any]) -> dict[str, float]:
+    """See above."""
+    cpu = sum(stage["cpu_seconds"] for stage in stages.values() if isinstance(stage, dict))
+    started = max(ours["seconds"] - ours["small_batch_seconds"], 1e-9)
+    return {
+        "ideal_seconds": round(cpu / CPUS, 2),
+        "server_cpu_seconds": round(server_cpu_seconds, 2),
+        "share_of_stages": round(cpu / CPUS / ours["seconds"], 3),
+        "share_with_server": round((cpu + server_cpu_seconds) / CPUS / ours["seconds"], 3),
+        "share_after_start": round(cpu / CPUS / started, 3),
+    }
+
+
+def job(way: str, service: Service, encoder_uri: str, *options: str) -> dict[str, Any]:
+    """One measurement of :mod:`tests.benchmarks.phase1.jobs`."""
+    where = ("--data-uri", service.data_uri, "--encoder", encoder_uri, "--batches", *BATCHES)
+    return measured("jobs", way, *where, *options)
+
+
+def kmer_mlp(folder: Path, source: Input) -> str:
+    """The URI of an untrained ``kmer-mlp``: what its weights are does not change its speed."""
+    from tests.benchmarks.phase1.rivals import clean_reads
+
+    [table, *_] = clean_reads(source.paths[0].read_bytes(), "first", REQUEST)
+    KmerMlp.untrained(Sequences.from_arrow(table["sequence"]), seed=1).save(folder)
+    return folder.as_uri()
