@@ -16,10 +16,10 @@ COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11
 # What a command needs to find the running stack.
 WITH_STACK = environment="$$($(STACK) environment)" && eval "$$environment" &&
 
-.PHONY: help setup setup-tests up down status run airflow land test test-others test-matrix unit integration faults bench-run bench-waiting bench-task-end check lock
+.PHONY: help setup setup-tests up down status run airflow land test test-others test-matrix unit integration faults bench-run bench-waiting bench-task-end bench-phase1 check lock
 
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup: ## install what is missing: system packages, environments, sample reads
 	@$(PYTHON) -m infra.setup
@@ -75,6 +75,12 @@ bench-waiting: setup ## what 200 deferred Slurm tasks cost the head node and the
 
 bench-task-end: setup ## seconds from the end of a Slurm job to the end of its deferred task
 	@PYTHONPATH=.:plugins $(VENV)/python -m tests.benchmarks.bench_task_end
+
+# The rivals go on top of the project's environment, into a folder of their own: see their requirements file.
+bench-phase1: setup ## phase 1 against cutadapt, Ray Data, PySpark, Hugging Face; 10 minutes (BENCH="--only 1 --reads 4000")
+	@$(UV) pip install --quiet --python $(VENV)/python --no-deps --target .local/venvs/bench \
+	  --requirement tests/benchmarks/requirements.txt
+	@$(VENV)/python -m tests.benchmarks.phase1 $(BENCH)
 
 check: setup ## linters, formatting, types, and which package may import which
 	@$(VENV)/ruff check

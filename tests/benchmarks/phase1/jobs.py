@@ -102,7 +102,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("way", choices=("ours", "loop", "ray", "spark", "stages"))
     parser.add_argument("--data-uri", required=True)
-    parser.add_argument("--batches", nargs="+", required=True, help="a small one first, where nothing is warm")
+    parser.add_argument(
+        "--batches", nargs="+", required=True, help="a small one first, where nothing is warm"
+    )
     parser.add_argument("--encoder", required=True)
     parser.add_argument("--out", default="")
     parser.add_argument("--request", type=json.loads, default={})

@@ -1,19 +1,22 @@
-"""Part 3: networks on reads of mixed lengths, ours against the plain Hugging Face pipeline and sentence-transformers.
+"""Part 3: networks on reads of mixed lengths, against the Hugging Face pipeline and sentence-transformers.
 
-All weights are random: what they are does not change the speed. Reads are drawn from the vectors that both inputs
-give together: four of five are short reads, the others windows of at most 2,000 bases of long ones.
+All weights are random: what they are does not change the speed. Reads are drawn from the vectors that both
+inputs give together: four of five are short reads, the others windows of at most 2,000 bases of long ones.
 
-``dna-transformer``  our small transformer; all three load the same directory, and that ours and
-                     sentence-transformers give the same vectors is checked
-``bert-base``        BERT of DNABERT-2's size (12 layers of 768), byte-pair tokens; all three load the same directory
-``dnabert-2``        its architecture, in its published layout. Rivals load that only by running the Python code that
-                     comes with the published weights, so ``bert-base`` stands in for it there
+``dna-transformer``
+    Our small transformer. All three load the same directory; that ours and sentence-transformers give the same
+    vectors is checked.
+``bert-base``
+    BERT of DNABERT-2's size (12 layers of 768) with byte-pair tokens. All three load the same directory.
+``dnabert-2``
+    Its architecture, in its published layout. Rivals load that only by running the Python code that comes with
+    the published weights, so ``bert-base`` stands in for it there.
 
-The pipeline is ``feature-extraction`` with batch_size 64, its states averaged; sentence-transformers sorts by length
-by itself. Tokens are the real ones, without padding, and without what is beyond the longest input of the model.
+The pipeline is ``feature-extraction`` with batch_size 64, its states averaged; sentence-transformers sorts by
+length by itself. Tokens are the real ones, without padding, and without what is beyond 512 of a sequence.
 
-On a GPU ``share_of_peak`` is the model's own arithmetic (two operations for each weight of a matrix and token, and
-attention's) over the peak of the card's data sheet for dense bfloat16.
+On a GPU ``share_of_peak`` is the model's own arithmetic (two operations for each weight of a matrix and token,
+and attention's) over the peak of the card's data sheet for dense bfloat16.
 """
 
 from __future__ import annotations
@@ -75,7 +78,9 @@ def compare(inputs: dict[str, Input], share: float) -> dict[str, Any]:
             ways = WAYS if model != "dnabert-2" else ["ours"]
             rows += [one_way(model, way, directory, sample) for way in ways]
             if model == "dna-transformer":
-                first, second = (np.load(directory / f"{way}.npy") for way in ("ours", "sentence-transformers"))
+                first, second = (
+                    np.load(directory / f"{way}.npy") for way in ("ours", "sentence-transformers")
+                )
                 apart = float(np.abs(first - second).max())
                 if apart > TOLERANCE:
                     raise AssertionError(f"{model}: the vectors differ by up to {apart}")

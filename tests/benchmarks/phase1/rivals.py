@@ -66,7 +66,9 @@ def keys_of(data_uri: str, batch_id: str) -> list[tuple[str, str]]:
 
     batch = Batch(data_uri, batch_id)
     landing, _ = read_manifest(ObjectStore(), batch)
-    return [(sample.name, str(batch.landing / file.key)) for sample in landing.samples for file in sample.files]
+    return [
+        (sample.name, str(batch.landing / file.key)) for sample in landing.samples for file in sample.files
+    ]
 
 
 def encoder_of(uri: str, data_uri: str) -> Any:
@@ -126,9 +128,7 @@ class PlainRay:
 
         endpoint = os.environ["AWS_ENDPOINT_URL"]
         files = S3FileSystem(endpoint_override=endpoint, allow_bucket_creation=False)
-        samples = {
-            key.removeprefix("s3://"): sample for sample, key in keys_of(self.data_uri, batch_id)
-        }
+        samples = {key.removeprefix("s3://"): sample for sample, key in keys_of(self.data_uri, batch_id)}
         data_uri, encoder_uri = self.data_uri, self.encoder_uri
 
         def parse(rows: dict[str, Any]) -> Iterator[pa.Table]:

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -111,13 +110,3 @@ def difference(ours: pa.Table, theirs: pa.Table) -> float:
     packed = (table["vector"].combine_chunks() for table in (ours, theirs))
     first, second = (np.frombuffer(column.buffers()[1], "<f4") for column in packed)
     return float(np.abs(first - second).max(initial=0))
-
-
-def result_summary(service: Service, batch_id: str) -> dict[str, Any]:
-    """Bytes in and out of a finished batch."""
-    batch = Batch(service.data_uri, batch_id)
-    sizes = {
-        name: sum(info.size_bytes for info in service.store.list(prefix))
-        for name, prefix in (("landed_bytes", batch.landing), ("result_bytes", batch.results))
-    }
-    return sizes
