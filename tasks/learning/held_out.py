@@ -46,7 +46,7 @@ def split_reads(reads: pa.Table) -> Split:
     chosen = np.array([zlib.crc32(name.encode()) % 100 < HELD_OUT_PERCENT for name in names], dtype=bool)
     held_out = chosen[templates.indices.to_numpy(zero_copy_only=False)]
     rows = np.flatnonzero(held_out)
-    first, second = (rows[mate] for mate in mates(templates.dictionary_decode().take(pa.array(rows))))
+    first, second = (rows[mate] for mate in mates(reads["read_id"].take(pa.array(rows))))
     single = np.setdiff1d(rows, np.concatenate([first, second]))
     single = single[sequences.lengths[single] >= 2]
     first, second, single = _thin(first, second, single)

@@ -114,18 +114,23 @@ class Mixture:
 
 
 def templates_of(read_ids: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """The template of each read: its id without ``/1`` or ``/2``, which mates differ in."""
+    """The template of each vector: its id without ``/1`` or ``/2``, which mates differ in, and ``@offset``."""
     ids = read_ids.combine_chunks() if isinstance(read_ids, pa.ChunkedArray) else read_ids
-    return pc.replace_substring_regex(ids, pattern=r"/[12]$", replacement="")
+    return pc.replace_substring_regex(ids, pattern=r"(/[12])?(@\d+)?$", replacement="")
 
 
-def mates(templates: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the two reads of every template that has two, in the order in which they stand."""
+def mates(read_ids: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the two reads of every template that has two, in the order in which they stand.
+
+    Of a mate that was cut into windows, the first one; windows of one read are no mates, and may overlap.
+    """
+    rows = np.flatnonzero(pc.match_substring_regex(read_ids, r"/[12](@0)?$").to_numpy(zero_copy_only=False))
+    templates = templates_of(read_ids).take(pa.array(rows))
     codes = templates.dictionary_encode().indices.to_numpy(zero_copy_only=False)
     order = np.argsort(codes, kind="stable")
     sorted_codes = codes[order]
     first = np.flatnonzero(sorted_codes[:-1] == sorted_codes[1:])
-    return order[first], order[first + 1]
+    return rows[order[first]], rows[order[first + 1]]
 
 
 def mutual_neighbours(

@@ -86,10 +86,19 @@ def test_a_share_of_nothing_is_left_out() -> None:
 
 
 def test_mates_are_the_reads_of_one_template() -> None:
-    templates = templates_of(pa.chunked_array([["s:1/1", "s:1/2"], ["s:2/1", "t:1", "s:11/2", "s:11/1"]]))
-    assert templates.to_pylist() == ["s:1", "s:1", "s:2", "t:1", "s:11", "s:11"]
-    left, right = mates(templates)
+    ids = pa.chunked_array([["s:1/1", "s:1/2"], ["s:2/1", "t:1", "s:11/2", "s:11/1"]])
+    assert templates_of(ids).to_pylist() == ["s:1", "s:1", "s:2", "t:1", "s:11", "s:11"]
+    left, right = mates(ids)
     assert (left.tolist(), right.tolist()) == ([0, 4], [1, 5])
+
+
+def test_windows_of_a_read_are_one_template_but_no_mates() -> None:
+    ids = pa.array(
+        ["s:1@0", "s:1@1800", "p:1/1@0", "p:1/1@1800", "p:1/2@0", "p:1/2@1800", "p:2/1", "p:2/2@0"]
+    )
+    assert templates_of(ids).to_pylist() == ["s:1"] * 2 + ["p:1"] * 4 + ["p:2"] * 2
+    left, right = mates(ids)
+    assert (left.tolist(), right.tolist()) == ([2, 6], [4, 7])
 
 
 def test_neighbours_must_be_mutual_and_teach_something() -> None:
