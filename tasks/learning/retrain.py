@@ -180,7 +180,7 @@ def _sources(store: ObjectStore, batch: Batch, reads: pa.Table, split: Split) ->
         *mutual_neighbours(query, neighbour, cosine, templates=templates),
         name="mutual nearest neighbours",
     )
-    paired = ReadPairs(sequences, *mates(templates), name="mates")
+    paired = ReadPairs(sequences, *mates(training["read_id"]), name="mates")
     alone = np.setdiff1d(np.arange(len(sequences)), np.concatenate([paired.left, paired.right]))
     single = ReadWindows(sequences.take(alone))
     own = len(paired) + len(single)
