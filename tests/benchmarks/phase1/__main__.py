@@ -47,10 +47,12 @@ def measure(part: int, result: dict[str, Any], reads: int) -> None:
         from tasks.cost.prices import current_prices
 
         result["scaling"] = scaling.measure(inputs["short"])
-        first = result["scaling"]["rows"][0]
-        if "not_measured" not in first:
-            rate = first["reads_per_second_after_start"] / first["cpus_per_node"]
-            result["cost"] = cost_model.model(rate, current_prices())
+        largest = max(
+            (row for row in result["scaling"]["rows"] if "not_measured" not in row),
+            key=lambda row: row["cpus"],
+        )
+        rate = largest["reads_per_second_after_start"] / largest["cpus"]
+        result["cost"] = cost_model.model(rate, current_prices())
 
 
 def machine() -> dict[str, Any]:

@@ -62,8 +62,10 @@ def measured(
     sampler.start()
     try:
         out, err = child.communicate(timeout=timeout_seconds)
-    except subprocess.TimeoutExpired as error:
+    except BaseException as error:  # nothing is left behind when a person ends this either
         end_family(child.pid)
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
         raise MeasurementFailed(f"{' '.join(command)} took more than {timeout_seconds:g} s") from error
     finally:
         ended.set()

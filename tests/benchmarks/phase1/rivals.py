@@ -126,8 +126,8 @@ class PlainRay:
         import ray
         from pyarrow.fs import S3FileSystem
 
-        endpoint = os.environ["AWS_ENDPOINT_URL"]
-        files = S3FileSystem(endpoint_override=endpoint, allow_bucket_creation=False)
+        scheme, _, endpoint = os.environ["AWS_ENDPOINT_URL"].partition("://")
+        files = S3FileSystem(scheme=scheme, endpoint_override=endpoint)
         samples = {key.removeprefix("s3://"): sample for sample, key in keys_of(self.data_uri, batch_id)}
         data_uri, encoder_uri = self.data_uri, self.encoder_uri
 

@@ -85,11 +85,9 @@ def models(found: dict[str, Any]) -> str:
 def scaling(found: dict[str, Any]) -> str:
     """Part 4, measured."""
     lines = [f"4. Our job on several nodes of this machine, which has {found['cores']} cores; kmer-mlp"]
-    lines.append(
-        f"{'nodes':>6}{'CPUs each':>11}{'small s':>9}{'batch s':>9}{'reads/s':>10}{'after start':>13}"
-    )
+    lines.append(f"{'nodes':>6}{'CPUs':>6}{'small s':>9}{'batch s':>9}{'reads/s':>10}{'after start':>13}")
     for row in found["rows"]:
-        head = f"{row['nodes']:>6}{row['cpus_per_node']:>11}"
+        head = f"{row['nodes']:>6}{row['cpus']:>6}"
         if "not_measured" in row:
             lines.append(f"{head} not measured: {row['not_measured']}")
             continue
