@@ -1,12 +1,16 @@
-"""Reads whose exact sequence was there before."""
+"""Reads whose exact sequence was there before, and how many there are of a sequence."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numba
 import numpy as np
 
 from tasks.reads.block import ReadBlock
 
+SAMPLED_SEQUENCES = 500
 _FIRST_SLOTS = 1 << 16
 _FILLED = 0.7
 """Of the slots at most; a search of a new sequence then looks at about six neighbouring ones."""
@@ -57,6 +61,47 @@ class SeenSequences:
         known = _insert(self._slots, keys)
         self._distinct += len(keys) - int(known.sum())
         return known
+
+
+@dataclass(frozen=True)
+class CopyCounts:
+    """How often each of a sample of sequences occurs: those with the smallest hashes.
+
+    The sample is exact however the reads were split and in whatever order they are summed: a sequence that is
+    among the 500 of the whole was among the 500 of every part that had it, so none of its copies was missed.
+    Distinct sequences enter it with the same chance, however many copies they have. Of 500 sequences or fewer
+    all are sampled. (Bottom-k sketch: Cohen and Kaplan 2007.)
+
+    :param hashes: uint64 (at most 500), rising.
+    :param counts: int64, reads with that sequence; mates count apart.
+    """
+
+    hashes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    @classmethod
+    def of(cls, block: ReadBlock) -> CopyCounts:
+        """The sample of a block's reads."""
+        hashes, counts = np.unique(sequence_hashes(block), return_counts=True)
+        return cls(hashes[:SAMPLED_SEQUENCES].copy(), counts[:SAMPLED_SEQUENCES].copy())
+
+    def __add__(self, other: CopyCounts) -> CopyCounts:
+        hashes, place = np.unique(np.concatenate([self.hashes, other.hashes]), return_inverse=True)
+        counts = np.zeros(len(hashes), dtype=np.int64)
+        np.add.at(counts, place, np.concatenate([self.counts, other.counts]))
+        return CopyCounts(hashes[:SAMPLED_SEQUENCES], counts[:SAMPLED_SEQUENCES])
+
+    def to_json(self) -> dict[str, int]:
+        """Hash, as 16 hexadecimal digits, -> count."""
+        pairs = zip(self.hashes.tolist(), self.counts.tolist(), strict=True)
+        return {f"{key:016x}": count for key, count in pairs}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, int]) -> CopyCounts:
+        """What :meth:`to_json` gave."""
+        hashes = np.array([int(key, 16) for key in value], dtype=np.uint64)
+        order = np.argsort(hashes)
+        return cls(hashes[order], np.array(list(value.values()), dtype=np.int64)[order])
 
 
 def sequence_hashes(block: ReadBlock) -> np.ndarray:

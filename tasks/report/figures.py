@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -32,6 +32,8 @@ CLUSTER_COLOURS = (
     "#8d6748",
 )
 """Of clusters 0 to 8, told apart by people with the common colour vision deficiencies; others are grey."""
+
+BASE_COLOURS = {"A": "#6f9a3c", "C": "#5b68b0", "G": "#d1793a", "T": "#b3435f", "N": "#8b939a"}
 
 # Text stays text, set in the reader's own sans-serif font like the rest of the page.
 _FONTS = "'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif"
@@ -97,6 +99,47 @@ def before_and_after(before: np.ndarray, after: np.ndarray, *, label: str, width
             axes.stairs(heights, edges, fill=filled, color=colour, label=name, linewidth=0 if filled else 1.3)
         _pad(axes, edges)
         axes.legend(loc="upper left", ncols=2, bbox_to_anchor=(0, 1.14), borderpad=0)
+        return _svg(figure)
+
+
+def bases_by_position(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> str:
+    """Share of each base at each position of the reads, before (thin) and after (thick) the quality filter.
+
+    :param before: A, C, G, T, N -> float (positions), percent; ``after`` is the same.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes("Position in the read (bases)", "Share of reads (%)")
+        for shares, width in ((before, 0.6), (after, 1.5)):
+            for base, values in shares.items():
+                label = base if shares is after else None
+                place = np.arange(1, len(values) + 1)
+                axes.plot(
+                    place,
+                    values,
+                    color=BASE_COLOURS[base],
+                    label=label,
+                    linewidth=width,
+                    marker=_marker(len(values)),
+                )
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper left", ncols=5, bbox_to_anchor=(0, 1.14), borderpad=0)
+        return _svg(figure)
+
+
+def duplication(levels: Sequence[str], before: np.ndarray, after: np.ndarray) -> str:
+    """Reads by how many reads have their sequence, before and after the quality filter.
+
+    :param levels: what the numbers of copies are called.
+    :param before: float (levels), percent of reads; ``after`` is the same.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes("Reads with the same sequence", "Share of reads (%)")
+        place = np.arange(len(levels))
+        axes.bar(place - 0.2, before, width=0.4, color=BEFORE, label="before")
+        axes.bar(place + 0.2, after, width=0.4, color=AFTER, label="after")
+        axes.set_xticks(place, levels)
+        axes.set_ylim(0, 100)
+        axes.legend(loc="upper right", ncols=2)
         return _svg(figure)
 
 

@@ -13,6 +13,8 @@ from tasks.report import figures
 OVERFLOW = 1001
 """The bin of all lengths from here on."""
 OVERFLOW_LABEL = "Bases (more than 1,000 counted as 1,001)"
+COPY_LEVELS = {"1": 1, "2": 2, "3": 3, "4": 4, "5 to 9": 5, "10 to 99": 10, "100 or more": 100}
+"""Label and fewest copies of the levels of duplication."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,21 @@ class AccountingRow:
     def kept_share(self) -> float:
         """Fraction of the records that was kept."""
         return self.kept / self.records if self.records else 0.0
+
+
+@dataclass(frozen=True)
+class ProfileSummary:
+    """One column of the small table; what no read can tell is None.
+
+    :param gc: mean over the reads of G + C among their known bases, as a fraction.
+    :param repeated: fraction of the reads whose sequence another one had before, estimated.
+    """
+
+    reads: int
+    bases: int
+    mean_length: float | None
+    gc: float | None
+    repeated: float | None
 
 
 @dataclass(frozen=True)
@@ -56,8 +73,24 @@ def quality_section(quality: Mapping[str, Any]) -> dict[str, Any]:
         "samples": samples,
         "accounting": samples if len(samples) == 1 else [*samples, total],
         "reasons": list(quality["total"]["rejected"]),
+        "before": _summary(quality["total"]["before"]),
+        "after": _summary(quality["total"]["after"]),
+        "with_adapter": quality["total"]["with_adapter"],
         "quality_figures": _figures(quality["total"]["before"], quality["total"]["after"]),
     }
+
+
+def _summary(profile: Mapping[str, Any]) -> ProfileSummary:
+    reads = sum(profile["lengths"])
+    percents = sum(percent * count for percent, count in enumerate(profile["gc_percents"]))
+    copies = profile["copies"].values()
+    return ProfileSummary(
+        reads=reads,
+        bases=profile["bases"],
+        mean_length=profile["bases"] / reads if reads else None,
+        gc=percents / reads / 100 if reads else None,
+        repeated=1 - len(copies) / sum(copies) if copies else None,
+    )
 
 
 def _row(name: str, counted: Mapping[str, Any], *, is_total: bool = False) -> AccountingRow:
@@ -86,7 +119,34 @@ def _figures(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Qualit
         histogram("lengths", "Length", "Bases" if len(before["lengths"]) <= OVERFLOW else OVERFLOW_LABEL),
         # One base of a short read is more than half a percent, so bars of one percent would be a comb.
         histogram("gc_percents", "GC content", "G and C among the known bases (%)", width=2),
+        QualityFigure(
+            "Bases along the read",
+            "Bases along the read: share of A, C, G, T and N at each position, before and after",
+            figures.bases_by_position(*(_base_shares(profile) for profile in (before, after))),
+        ),
+        QualityFigure(
+            "Duplication",
+            "Duplication: share of reads by how many reads have the same sequence, before and after",
+            figures.duplication(list(COPY_LEVELS), *(_copy_shares(profile) for profile in (before, after))),
+        ),
     ]
+
+
+def _base_shares(profile: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Of each base, float (positions), percent of the reads that have that position."""
+    lists = profile["position_bases"]
+    counts = np.zeros((len(lists), max(map(len, lists.values()))))
+    for row, values in zip(counts, lists.values(), strict=True):
+        row[: len(values)] = values
+    return dict(zip(lists, 100 * counts / counts.sum(axis=0), strict=True))
+
+
+def _copy_shares(profile: Mapping[str, Any]) -> np.ndarray:
+    """Percent of reads by level of duplication, float (levels), estimated from the sampled sequences."""
+    copies = np.array(list(profile["copies"].values()), np.int64)
+    level = np.searchsorted(list(COPY_LEVELS.values()), copies, side="right") - 1
+    reads = np.bincount(level, weights=copies, minlength=len(COPY_LEVELS))
+    return 100 * reads / max(copies.sum(), 1)
 
 
 def _means_by_position(profile: Mapping[str, Any]) -> np.ndarray:

@@ -9,11 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.reads.accounting import QualityAccounting, ReadProfile, UnbalancedAccounting
+from tasks.reads.accounting import QualityAccounting, UnbalancedAccounting
 from tasks.reads.block import ReadBlock
-from tasks.reads.fastq import read_blocks
+from tasks.reads.block_builder import BlockLimits
+from tasks.reads.profile import ReadProfile
 from tasks.reads.quality import QualityFilter
 from tasks.reads.simulate import Library, random_genomes, simulate
+from tasks.reads.sources import read_blocks
 
 FILTER = QualityFilter(trim_quality=20, min_length=50, min_mean_quality=15, max_n_fraction=0.1)
 
@@ -21,7 +23,8 @@ FILTER = QualityFilter(trim_quality=20, min_length=50, min_mean_quality=15, max_
 def account(text: bytes, *, block_records: int) -> QualityAccounting:
     total = QualityAccounting()
     stream = io.BytesIO(text)
-    for block in read_blocks(stream, source="x", quality_offset=33, block_records=block_records):
+    limits = BlockLimits(records=block_records)
+    for block in read_blocks(stream, source="x", quality_offset=33, limits=limits):
         part = QualityAccounting.of(block, FILTER.apply(block))
         part.check_closed()
         total += part
@@ -74,10 +77,30 @@ def test_a_profile_is_what_the_reads_are(block_of: Callable[..., ReadBlock]) -> 
     assert {n: c for n, c in enumerate(profile.gc_percents.tolist()) if c} == {0: 2, 75: 1}
     assert profile.position_count[:5].tolist() == [3, 3, 2, 2, 1]
     assert profile.position_quality_sum[:5].tolist() == [105, 116, 123, 133, 93]
+    assert profile.position_bases[:, :4].T.tolist() == [
+        [1, 0, 1, 0, 1],
+        [1, 0, 1, 0, 1],
+        [1, 1, 0, 0, 0],
+        [2, 0, 0, 0, 0],
+    ]
+    assert profile.copies.counts.tolist() == [1, 1, 1]
     assert len(profile.position_count) == 500
+
+
+def test_reads_without_qualities_are_in_no_histogram_of_quality(block_of: Callable[..., ReadBlock]) -> None:
+    block = block_of(("GGCA", [40] * 4))
+    known, unknown = ReadProfile.of(block), ReadProfile.of(replace(block, qualities_known=False))
+    empty = {"mean_qualities": [], "position_quality_sum": [], "position_count": []}
+    assert unknown.to_json() == {**known.to_json(), **empty}
+    assert known.to_json()["position_count"] == [1, 1, 1, 1]
+    both = known + unknown
+    assert (both.reads, both.position_count[0], both.copies.counts.tolist()) == (2, 1, [2])
 
 
 def test_a_lost_record_is_an_error(damaged: bytes) -> None:
     total = account(damaged, block_records=100)
     with pytest.raises(UnbalancedAccounting, match="330 records came in, but 329 are accounted for"):
         replace(total, kept=total.kept - 1).check_closed()
+    rejected = {**total.rejected, "too_short": total.rejected["too_short"] + 1}
+    with pytest.raises(UnbalancedAccounting, match=f"{total.kept - 1} kept.* {total.kept} after it"):
+        replace(total, kept=total.kept - 1, rejected=rejected).check_closed()

@@ -12,8 +12,8 @@ import pytest
 
 from tasks.errors import InvalidInput
 from tasks.reads.block import ReadBlock
-from tasks.reads.fastq import read_blocks
 from tasks.reads.quality import QualityFilter
+from tasks.reads.sources import read_blocks
 
 TRUSEQ = "AGATCGGAAGAGCACACGTCTGAACTCCAGTCA"
 ADAPTERS = {

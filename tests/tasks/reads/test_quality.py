@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,3 +95,22 @@ def test_mean_qualities_are_one_per_read(block_of: Callable[..., ReadBlock]) -> 
     means = mean_qualities(block_of(("ACGT", [10, 20, 30, 41]), ("A", [7])))
     assert means.dtype == np.float32
     assert means.tolist() == [25.25, 7.0]
+
+
+def test_a_duplicate_is_rejected_before_all_else(block_of: Callable[..., ReadBlock]) -> None:
+    block = block_of(("ACGT", [30] * 4), ("AC", [30] * 2), ("ACGT", [30] * 4), ("N", [2]))
+    found = QualityFilter(0, 3, 20, 0.1).apply(block, duplicate=np.array([False, True, True, False]))
+    assert found.rejected == {"duplicate": 2, "too_short": 1, "low_quality": 0, "too_many_n": 0}
+    assert found.kept.names == [b"r1"]
+
+
+def test_qualities_that_are_not_known_are_not_judged(block_of: Callable[..., ReadBlock]) -> None:
+    block = block_of(("ACGT", [40] * 4), ("NNNN", [40] * 4))
+    unknown = replace(block, qualities_known=False)
+    strict = QualityFilter(41, 1, 41, 0.5)
+    assert strict.apply(block).rejected["too_short"] == 2
+    assert strict.apply(unknown).rejected == {
+        **dict.fromkeys(strict.apply(block).rejected, 0),
+        "too_many_n": 1,
+    }
+    assert strict.apply(unknown).kept.sequence.tobytes() == b"ACGT"

@@ -24,6 +24,11 @@ DRAWINGS: dict[str, Callable[[], str]] = {
     "lengths": lambda: figures.before_and_after(np.arange(1002), np.arange(1002) // 2, label="Bases"),
     "one length": lambda: figures.before_and_after(ONE, ONE, label="Bases"),
     "no reads": lambda: figures.before_and_after(NOTHING, NOTHING, label="Bases"),
+    "bases": lambda: figures.bases_by_position(
+        {base: np.full(90, 20.0) for base in "ACGTN"}, {base: np.full(1, 20.0) for base in "ACGTN"}
+    ),
+    "bases, nothing kept": lambda: figures.bases_by_position({"A": np.full(9, 100.0)}, {"A": np.zeros(0)}),
+    "duplication": lambda: figures.duplication(["1", "2"], np.array([60, 40.0]), np.array([100, 0.0])),
     "similarity": lambda: figures.similarity(np.arange(400), np.arange(400) * 3, COSINE_EDGES),
     "one similarity": lambda: figures.similarity(ONE, ONE, COSINE_EDGES),
     "lowest similarity": lambda: figures.similarity(LOW, LOW + ONE, COSINE_EDGES),

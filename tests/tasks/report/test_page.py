@@ -50,7 +50,7 @@ class Page(HTMLParser):
             self._into = self.headline.setdefault(self._label, [""])
         elif tag == "small":
             self.headline[self._label].append("")
-        elif tag == "p":
+        elif tag in ("p", "caption"):
             self._into = None
 
     def handle_data(self, data: str) -> None:
@@ -87,6 +87,21 @@ def test_every_record_is_accounted_for(finished_batch: Any) -> None:
         assert row[4:9] == [*rejected, str(counted.quarantined)]
         assert int(row[1]) == int(row[2]) + sum(map(int, row[4:9]))
     assert total[:3] == ["All samples", "220", str(len(finished_batch.kept_ids))]
+
+
+def test_reads_are_described_before_and_after(finished_batch: Any) -> None:
+    rows = {row[0]: row[1:] for row in read_page(finished_batch)[1].tables["profile"]}
+    profiles = [
+        [getattr(counted, time) for counted in finished_batch.accounting.values()]
+        for time in ("before", "after")
+    ]
+    reads = [sum(profile.reads for profile in each) for each in profiles]
+    bases = [sum(profile.bases for profile in each) for each in profiles]
+    assert rows["Reads"] == [f"{count:,}" for count in reads]
+    assert rows["Bases"] == [f"{count:,}" for count in bases]
+    lengths = [f"{total / count:.1f}" for total, count in zip(bases, reads, strict=True)]
+    assert rows["Mean length"] == lengths
+    assert rows["Reads that repeat a sequence (estimate)"] == ["0.0 %", "0.0 %"]
 
 
 def test_cost_is_that_of_cost_json(finished_batch: Any) -> None:
@@ -132,7 +147,7 @@ def test_the_page_loads_nothing(finished_batch: Any) -> None:
     assert not {"script", "link", "iframe", "object", "embed", "base"} & set(page.tags)
     assert all(value.startswith("data:image/") for tag, _, value in page.references if tag != "a")
     assert not re.search(r"@import|url\(", body)
-    assert page.tags.count("img") == 6
+    assert page.tags.count("img") == 8
 
 
 def test_a_second_run_changes_nothing(finished_batch: Any) -> None:
