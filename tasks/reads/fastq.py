@@ -82,12 +82,10 @@ class _Parser:
             tried = min(wanted, lines // 4)
             run = self._good_run(builder, tried)
             builder.add(run)
-            if tried and len(run) == tried:
-                self._at_once = min(2 * self._at_once, BLOCK_RECORDS)
+            is_whole = 0 < len(run) == tried
+            self._at_once = min(2 * self._at_once, BLOCK_RECORDS) if is_whole else _RECORDS_AFTER_ERROR
+            if len(run):  # also where a bad record follows: a shorter run may just have filled the block
                 continue
-            if not builder.room:
-                break
-            self._at_once = _RECORDS_AFTER_ERROR
             if window.drop_blank():
                 continue
             if not window.fill(1):

@@ -152,6 +152,20 @@ def test_a_read_of_one_base_and_one_of_a_megabase() -> None:
         (b"@r\nACGT\n+\nII I\n", Reason.QUALITY),
         (b"@r\nACGT\n+\nII\tI\n", Reason.QUALITY),
         (b"@r\nACGT\n+\nII\x80I\n", Reason.QUALITY),
+        (b"@r\nACGT\n+\nII\x7fI\n", Reason.QUALITY),
+        (b"@r\nACGT\n+\nII\x1bI\n", Reason.QUALITY),
+        (b"@r\nACGT\n+\nII\0I\n", Reason.QUALITY),
+        (b"@r\nACGT\n+\nII\x1fI\n", Reason.QUALITY),
+        (b"@r\nACGT\n+\nII\x0bI\n", Reason.QUALITY),
+        (b"@r\nACGT\n+\nIIII \n", Reason.LENGTHS),
+        (b"@r\nACGT\t\n+\nIIII\n", Reason.LENGTHS),
+        (b"@r\nA\tGT\n+\nIIII\n", Reason.BASES),
+        (b"@r\nA\0GT\n+\nIIII\n", Reason.BASES),
+        (b"@r\nACGT\n+r2\nIIII\n", Reason.OTHER_NAME),
+        (b"@r x\nACGT\n+r y\nIIII\n", Reason.OTHER_NAME),
+        (b"@r\nACGT\n+\nIIIII\n", Reason.LENGTHS),
+        (b"@r\nACGT\nACGT\n+\nIIII\n", Reason.PLUS),
+        (b"@r\n+\nIIII\n", Reason.PLUS),
         (b"junk\n", Reason.HEADER),
     ],
 )
@@ -281,3 +295,12 @@ def test_a_line_without_end_stops_the_file(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("tasks.reads.lines.LONGEST_LINE_BYTES", 1 << 20)
     with pytest.raises(InvalidReads, match="a line is longer than 1 MiB"):
         blocks(b"@r\n" + b"A" * (5 << 20))
+
+
+def test_a_second_quality_line_is_a_bad_record_of_its_own() -> None:
+    text = GOOD % 1 + b"IIII\n" + GOOD % 3
+    block = one_block(text)
+    assert block.record_numbers.tolist() == [1, 3]
+    assert [(bad.record_number, bad.byte_offset, bad.raw) for bad in block.quarantined] == [
+        (2, len(GOOD % 1), "IIII\n")
+    ]

@@ -79,12 +79,15 @@ def test_mates_of_a_bad_record_are_passed_over() -> None:
 
 def test_mates_must_be_as_many() -> None:
     record = RECORD % (b"a", b"IIII")
-    with pytest.raises(InvalidReads, match=r"as many records each, but file1.fq ends after record 2 and file2.fq goes on"):
+    why = r"as many records each, but file1.fq ends after record 2 and file2.fq goes on"
+    with pytest.raises(InvalidReads, match=why):
         look(record * 2, record * 3)
 
 
 def test_what_is_nothing_but_bad_records_is_refused() -> None:
-    with pytest.raises(InvalidReads, match=r"file1.fq has no record that can be read: record 1: the header line"):
+    with pytest.raises(
+        InvalidReads, match=r"file1.fq has no record that can be read: record 1: the header line"
+    ):
         look(b"<html>\n")
 
 
