@@ -10,14 +10,7 @@ from pathlib import Path
 
 import httpx2
 from huggingface_hub import HfApi
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import disable_progress_bars
 
@@ -64,13 +57,7 @@ def _download(model: str, revision: str, into: Path) -> None:
         raise InvalidEncoder(
             f"{hub.endpoint} has no public model {model}; set HF_TOKEN for a private one"
         ) from error
-    except (
-        OfflineModeIsEnabled,
-        LocalEntryNotFoundError,
-        HfHubHTTPError,
-        httpx2.HTTPError,
-        OSError,
-    ) as error:
+    except (httpx2.HTTPError, OSError) as error:  # OSError: offline mode, server errors, no space left
         raise StorageError(
             f"{address} is not on this node and cannot be fetched from {hub.endpoint}: {error}. Where nodes have "
             f"no way there, run `hf download {model} --revision {revision} --local-dir DIRECTORY` elsewhere, copy "

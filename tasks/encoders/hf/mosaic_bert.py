@@ -71,7 +71,8 @@ class MosaicBert(Network):
     def forward(self, ids: Tensor, lengths: list[int]) -> Tensor:
         """See :class:`tasks.encoders.hf.network.Network`."""
         groups = [(length, len(list(rows))) for length, rows in groupby(lengths)]
-        positions = torch.arange(max(lengths), device=ids.device)
+        # A multiple of 8: attention on a GPU takes slices of such a bias as they are, and copies others.
+        positions = torch.arange(-(-max(lengths) // 8) * 8, device=ids.device)
         slopes = torch.tensor(self._slopes, device=ids.device)[:, None, None]
         states: Tensor = self.embeddings(ids)
         bias = (-slopes * (positions[:, None] - positions).abs()).to(states.dtype)
@@ -124,7 +125,7 @@ class _SelfAttention(nn.Module):
         for length, rows in groups:
             stop = start + length * rows
             query, key, value = projected[start:stop].unflatten(0, (rows, length)).permute(2, 0, 3, 1, 4)
-            distance_bias = bias[:, :length, :length].expand(rows, -1, -1, -1)
+            distance_bias = bias[None, :, :length, :length]
             mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=distance_bias)
             attended[start:stop] = mixed.transpose(1, 2).reshape(length * rows, -1)
             start = stop
