@@ -17,6 +17,8 @@ from tasks.errors import InvalidEncoder
 BY_NAME = {
     "kmer-mlp": ("tasks.encoders.kmer", "KmerMlp"),
     "dna-transformer": ("tasks.encoders.transformer", "DnaTransformer"),
+    "dna-transformer-character": ("tasks.encoders.transformer", "CharacterTransformer"),
+    "dna-transformer-bpe": ("tasks.encoders.transformer", "BpeTransformer"),
 }
 
 

@@ -104,7 +104,8 @@ class KmerMlp(EncoderModel):
     def encode_sequences(self, sequences: Sequences) -> np.ndarray:
         """Unit vectors in batches of 2,048 reads; the standardisation is multiplied into the first layer."""
         vectors = np.empty((len(sequences), self.dim), dtype=np.float32)
-        first, last = self.layers[0], self.layers[2]
+        first, _, last = self.layers
+        assert isinstance(first, torch.nn.Linear)
         with torch.inference_mode():
             weight = (first.weight * self.scale).T
             bias = first.bias - self.centre @ weight

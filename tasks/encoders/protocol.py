@@ -6,7 +6,7 @@
 ``file:///DIRECTORY``           an encoder's files in a directory: of the registry, or of Hugging Face
 ``hf://ORG/MODEL@REVISION``     a model of the Hugging Face Hub at one commit (40 hexadecimal digits)
 ``kmer://K[+K]``                the untrained canonical k-mer profile, for example ``kmer://4+5``
-``sketch://DIM[?k=K]``          signed hashing of canonical k-mers, for example ``sketch://256?k=15``
+``sketch://DIM[?k=K]``          signed hashing of canonical k-mers, for example ``sketch://256?k=11``
 ==============================  ====================================================================
 
 Options follow as a query. ``?average=reverse-complement`` gives the normalised mean of a read's vector and that of
@@ -152,7 +152,7 @@ def _advice(scheme: str) -> str:
         "hf": "write hf://ORG/MODEL@REVISION, where REVISION is the commit's 40 hexadecimal digits (not a branch "
         "or a tag: those move); the model's page shows it under 'Files and versions', 'History'",
         "kmer": "write kmer://K or kmer://K+K with lengths from 1 to 6, for example kmer://4+5",
-        "sketch": "write sketch://DIM or sketch://DIM?k=K, for example sketch://256?k=15",
+        "sketch": "write sketch://DIM or sketch://DIM?k=K, for example sketch://256?k=11",
         "file": "write file:///DIRECTORY, an absolute path",
     }.get(
         scheme,

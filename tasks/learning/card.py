@@ -6,11 +6,14 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.learning.contrastive import TrainingRecord
 from tasks.learning.evaluation import Retrieval
 from tasks.learning.held_out import Split
+
+if TYPE_CHECKING:
+    from tasks.learning.masked_words import MaskedRecord
 
 
 def training_card(
@@ -20,11 +23,13 @@ def training_card(
     split: Split,
     pairs: Mapping[str, int],
     training: TrainingRecord,
+    masked: MaskedRecord | None = None,
     metrics: dict[str, Any],
 ) -> dict[str, Any]:
     """What was learnt from, how, and what came of it; the registry adds name, version, parent and checksums.
 
     :param pairs: how many reads or pairs of reads there were to draw from, by source.
+    :param masked: the stage before ``training``, where there was one.
     :param metrics: measured on the held-out templates.
     """
     return {
@@ -35,7 +40,7 @@ def training_card(
             "held_out_templates": split.templates,
             "pairs": dict(pairs),
         },
-        "training": asdict(training),
+        "training": asdict(training) | ({"masked_words": asdict(masked)} if masked else {}),
         "metrics": metrics,
         "code_version": code_version(),
     }

@@ -22,6 +22,7 @@ class TrainingPlan:
     :param pairs_per_step: positive pairs of a step; each has all others of the step as negatives.
     :param learning_rate: peak of AdamW's learning rate, reached after a tenth of the steps, then a cosine to 0.
     :param temperature: of the softmax over similarities.
+    :param masked_steps: steps of :mod:`tasks.learning.masked_words` before the first pair; for transformers only.
     """
 
     steps: int
@@ -29,6 +30,7 @@ class TrainingPlan:
     learning_rate: float
     seed: int
     temperature: float = 0.05
+    masked_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def train(
         model.train()
         for step in range(plan.steps):
             for group in optimizer.param_groups:
-                group["lr"] = plan.learning_rate * _schedule(step, warm_up, plan.steps)
+                group["lr"] = plan.learning_rate * schedule(step, plan.steps)
             left, right = pairs.draw(random, plan.pairs_per_step)
             loss = info_nce(
                 model(model.prepare(left)), model(model.prepare(right)), temperature=plan.temperature
@@ -101,7 +103,9 @@ def info_nce(left: torch.Tensor, right: torch.Tensor, *, temperature: float) -> 
     ) / 2
 
 
-def _schedule(step: int, warm_up: int, steps: int) -> float:
+def schedule(step: int, steps: int) -> float:
+    """Share of the peak learning rate: rising over a tenth of the steps, then a cosine to 0."""
+    warm_up = max(1, steps // 10)
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.5 * (1 + float(np.cos(np.pi * (step - warm_up) / max(1, steps - warm_up))))

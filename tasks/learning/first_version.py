@@ -68,6 +68,13 @@ def train_first(
     plan = first_plan(architecture)
     plan = replace(plan, steps=steps or plan.steps)
     model = architecture.untrained(sequences, seed=plan.seed)
+    masked = None
+    if plan.masked_steps:
+        from tasks.encoders.transformer import DnaTransformer
+        from tasks.learning.masked_words import train_masked
+
+        assert isinstance(model, DnaTransformer)  # no other plan has such steps
+        masked = train_masked(model, sequences, plan)
     windows = ReadWindows(sequences)
     print(f"training the first version of {name}: {len(sequences)} reads, {plan.steps} steps", flush=True)
     record = train(model, windows, plan)
@@ -83,6 +90,7 @@ def train_first(
         split=split,
         pairs={windows.name: len(windows)},
         training=record,
+        masked=masked,
         metrics=metrics,
     )
 

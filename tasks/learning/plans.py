@@ -25,4 +25,4 @@ def first_plan(architecture: type[EncoderModel]) -> TrainingPlan:
 def retraining_plan(architecture: type[EncoderModel]) -> TrainingPlan:
     """The plan for training on from a parent: half the learning rate, which keeps what the parent knows."""
     first = FIRST_PLANS[architecture.name]
-    return replace(first, learning_rate=first.learning_rate / 2)
+    return replace(first, learning_rate=first.learning_rate / 2, masked_steps=0)

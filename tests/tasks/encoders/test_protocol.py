@@ -10,6 +10,7 @@ from tasks.encoders.kmer import KmerMlp
 from tasks.encoders.protocol import Encoder, EncoderUri, load_encoder
 from tasks.encoders.registry import Registry
 from tasks.encoders.sequences import Sequences
+from tasks.encoders.transformer import DnaTransformer
 from tasks.errors import InvalidEncoder
 from tasks.object_store import ObjectStore, ObjectUri
 
@@ -116,7 +117,7 @@ def test_untrained_encoders_need_no_files(uri: str, dim: int, encoders: ObjectUr
 def test_what_decides_the_vectors_is_in_the_revision(encoders: ObjectUri) -> None:
     uris = ["kmer://4", "kmer://4+5", "sketch://64", "sketch://64?k=9", "sketch://65"]
     assert len({load(uri, encoders).revision for uri in uris}) == len(uris)
-    assert load("sketch://64", encoders).revision == load("sketch://64?k=15", encoders).revision
+    assert load("sketch://64", encoders).revision == load("sketch://64?k=11", encoders).revision
 
 
 def test_an_option_that_an_encoder_does_not_have_is_refused(encoders: ObjectUri, saved: Path) -> None:
@@ -135,3 +136,22 @@ def test_damaged_weights_are_refused(encoders: ObjectUri, saved: Path) -> None:
     (saved / "model.safetensors").write_bytes(b"not weights at all")
     with pytest.raises(InvalidEncoder, match="are no strandloop-kmer-mlp encoder"):
         load(saved.as_uri(), encoders)
+
+
+def test_a_registered_transformer_may_average_strands(encoders: ObjectUri, tmp_path: Path) -> None:
+    DnaTransformer.untrained(Sequences.from_arrow(READS["sequence"]), seed=1).save(tmp_path)
+    version = Registry(ObjectStore(), encoders).register("dna-transformer", tmp_path, {}, parent=None)
+    plain = load(f"registry://dna-transformer@{version}", encoders)
+    average = load(f"registry://dna-transformer@{version}?average=reverse-complement", encoders)
+    assert (plain.strand_symmetric, average.strand_symmetric) == (False, True)
+    assert average.uri == f"{plain.uri}?average=reverse-complement"
+    assert not np.allclose(plain.encode(READS), average.encode(READS), atol=1e-3)
+
+
+def test_a_version_is_downloaded_once(encoders: ObjectUri, saved: Path) -> None:
+    store = ObjectStore()
+    version = Registry(store, encoders).register("kmer-mlp", saved, {}, parent=None)
+    uri = f"registry://kmer-mlp@{version}"
+    first = load(uri, encoders)
+    store.delete(encoders / "kmer-mlp" / version / "model.safetensors")
+    np.testing.assert_array_equal(load(uri, encoders).encode(READS), first.encode(READS))

@@ -50,7 +50,7 @@ def test_both_strands_have_one_vector() -> None:
 def test_similarity_estimates_the_shared_kmers() -> None:
     """Reads of 150 bases that overlap by half share 61 of 136 15-mers, others none; the error is about 1/16."""
     fragments = random_reads(*[225] * 200)
-    encoder = KmerSketch(dim=256)
+    encoder = KmerSketch(dim=256, k=15)
     left = encoder.encode(pa.table({"sequence": [fragment[:150] for fragment in fragments]}))
     right = encoder.encode(pa.table({"sequence": [fragment[75:] for fragment in fragments]}))
     scores = left @ right.T

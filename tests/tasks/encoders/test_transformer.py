@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from tasks.encoders import transformer
 from tasks.encoders.sequences import Sequences
-from tasks.encoders.transformer import DnaTransformer
+from tasks.encoders.transformer import BpeTransformer, CharacterTransformer, DnaTransformer
 from tasks.errors import InvalidEncoder
 
 
@@ -21,9 +22,9 @@ def sequences(reads: list[str]) -> Sequences:
     return Sequences.from_arrow(pa.array(reads))
 
 
-@pytest.fixture(scope="module")
-def model() -> DnaTransformer:
-    return DnaTransformer.untrained(sequences(["ACGT"]), seed=1)
+@pytest.fixture(scope="module", params=[DnaTransformer, CharacterTransformer, BpeTransformer])
+def model(request: pytest.FixtureRequest) -> DnaTransformer:
+    return request.param.untrained(sequences(random_reads(*[200] * 300)), seed=1)
 
 
 def test_padding_does_not_change_a_vector(model: DnaTransformer) -> None:
@@ -47,7 +48,7 @@ def test_vectors_come_in_the_order_of_the_reads(
 
 def test_unknown_bases_do_not_reach_a_vector(model: DnaTransformer) -> None:
     read = random_reads(48)[0]
-    with_n, longer = model.encode_sequences(sequences([read + "ANNT", read + "NNNNNNNN"]))
+    with_n, longer = model.encode_sequences(sequences([read + "NNNN", read + "NNNNNNNN"]))
     np.testing.assert_allclose(with_n, model.encode_sequences(sequences([read]))[0], atol=1e-5)
     np.testing.assert_allclose(with_n, longer, atol=1e-5)
 
@@ -63,12 +64,40 @@ def test_hugging_face_loads_the_same_encoder(model: DnaTransformer, tmp_path: Pa
     mean = torch.nn.functional.normalize((states * known).sum(1) / known.sum(1), dim=-1)
     loaded = DnaTransformer.load(tmp_path)
     np.testing.assert_allclose(mean.detach().numpy(), loaded.encode_sequences(sequences(reads)), atol=1e-5)
+    np.testing.assert_array_equal(
+        loaded.encode_sequences(sequences(reads)), model.encode_sequences(sequences(reads))
+    )
 
 
-def test_a_bert_of_other_words_is_refused(tmp_path: Path) -> None:
+def test_lower_case_is_read_as_upper_case(model: DnaTransformer) -> None:
+    upper, lower = model.encode_sequences(sequences(["ACGTTGCAACGTNACG", "acgttgcaacgtnacg"]))
+    np.testing.assert_array_equal(upper, lower)
+
+
+def test_words_are_learnt_from_reads_the_same_way_each_time() -> None:
+    reads = sequences([*random_reads(*[100] * 50), "NNNN" + "GATTACA" * 9, "acgtn" * 5])
+    first, again = (BpeTransformer.untrained(reads, seed=1).words.tokenizer().get_vocab() for _ in range(2))
+    assert first == again
+    assert any(len(word) >= 7 and word in "GATTACA" * 4 for word in first)
+    assert set("".join(first.keys() - {"[PAD]", "[UNK]"})) == set("ACGT")
+    assert max(len(word) for word in first) <= 16
+
+
+def test_a_bert_of_other_words_is_refused(model: DnaTransformer, tmp_path: Path) -> None:
+    model.save(tmp_path)
     config = BertConfig(
         vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
     )
     BertModel(config).save_pretrained(tmp_path)
-    with pytest.raises(InvalidEncoder, match="without dna_word_bases=4"):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"dna_word_bases": model.words.word_bases}))
+    with pytest.raises(InvalidEncoder, match="is of 9 words, but its tokenizer has"):
+        DnaTransformer.load(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_damaged_files_are_refused(file: str, tmp_path: Path) -> None:
+    DnaTransformer.untrained(sequences(["ACGT"]), seed=1).save(tmp_path)
+    (tmp_path / file).write_text("damaged")
+    with pytest.raises(InvalidEncoder, match="are no dna-transformer encoder"):
         DnaTransformer.load(tmp_path)

@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,14 +20,16 @@ from tasks.object_store import ObjectStore
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = TrainingPlan(steps=3, pairs_per_step=32, learning_rate=1e-3, temperature=0.1, seed=1)
-    monkeypatch.setattr(plans, "FIRST_PLANS", {"kmer-mlp": plan, "dna-transformer": plan})
+    monkeypatch.setattr(
+        plans, "FIRST_PLANS", {"kmer-mlp": plan, "dna-transformer": replace(plan, masked_steps=2)}
+    )
 
 
 def no_reads() -> pa.Table:
     raise AssertionError("an encoder is there, nothing has to be trained")
 
 
-@pytest.mark.parametrize("name", ["kmer-mlp", "dna-transformer"])
+@pytest.mark.parametrize("name", ["kmer-mlp", "dna-transformer", "dna-transformer-bpe"])
 def test_the_first_batch_trains_the_first_version(
     name: str, store: ObjectStore, batch: Batch, reads_of: Callable[..., pa.Table]
 ) -> None:
@@ -39,6 +42,8 @@ def test_the_first_batch_trains_the_first_version(
     assert card["data"]["reads"] == 600
     assert card["data"]["pairs"] == {"windows of one read": card["data"]["training_reads"]}
     assert card["training"]["steps"] == 3
+    masked = card["training"].get("masked_words", {"steps": 0})
+    assert masked["steps"] == (0 if name == "kmer-mlp" else 2)
     assert card["metrics"].keys() == {"recall@1", "recall@10"}
     encoder = load_encoder(uri, encoders=batch.encoders, store=store)
     assert encoder.encode(reads_of(3)).shape == (6, encoder.dim)
@@ -90,7 +95,7 @@ def test_files_are_an_encoder_too(store: ObjectStore, batch: Batch, tmp_path: Pa
     [
         (
             "registry://no-such",
-            "none of that name can be trained here; choose one of dna-transformer, kmer-mlp",
+            "none of that name can be trained here; choose one of dna-transformer, dna-transformer-bpe, ",
         ),
         ("registry://kmer-mlp@v3-00000000", "there is no encoder"),
         ("s3://bucket/encoder", "is not the address of an encoder"),
