@@ -184,6 +184,7 @@ def parse_poll(output: bytes, *, job_id: str, name: str) -> Poll:
         name=name,
         exit_file=texts.get("exit"),
         verdict=texts.get("verdict"),
+        began=texts.get("began", ""),
         scontrol=answers.get("scontrol"),
         squeue=answers.get("squeue"),
         sacct=answers.get("sacct"),
@@ -200,6 +201,6 @@ def parse_poll(output: bytes, *, job_id: str, name: str) -> Poll:
 
 def _sections(text: str) -> list[tuple[str, str, str]]:
     """Split at the lines ``@<name> <value>`` that the shell scripts print between answers."""
-    names = "attempt|file|squeue|scontrol|sacct|config|exit|verdict|progress"
+    names = "attempt|file|squeue|scontrol|sacct|config|exit|verdict|began|progress"
     parts = re.split(rf"^@({names}) (\S+)\n", text, flags=re.M)
     return list(zip(parts[1::3], parts[2::3], parts[3::3], strict=True))

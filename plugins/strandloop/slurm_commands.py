@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Files in the directory of an attempt, beside ``owner`` and the exit files which the wrapper writes.
+#: Files in the directory of an attempt, beside those which the wrapper writes.
 SCRIPT, ARRAY, LOG, ELEMENT_LOG = "script.sbatch", "array", "job.log", "job.{index}.log"
 SUBMITTED, VERDICT = "submitted.json", "verdict.json"
 #: How far one reader has passed the log on, in bytes.
@@ -74,6 +74,7 @@ _FILES = """
 for file in exit verdict; do
     [ -f "$1/$file.json" ] && printf '\\n@%s 0\\n' "$file" && cat "$1/$file.json"
 done
+[ -f "$1/began" ] && printf '\\n@began 0\\n' && cat "$1/began"
 [ -f "$1/progress.json" ] && printf '\\n@progress 0\\n' && head -c 4096 "$1/progress.json" | tr '\\n@' '  '
 # How far a reader has got is kept beside the log, so that it outlives the process that reads.
 mark=$1/read.$2
@@ -99,6 +100,8 @@ verdicts=$(cat)
 [ -z "$verdicts" ] || printf '%s\\n' "$verdicts" >> "$1/verdict.$2.jsonl"
 printf '\\n@exit 0\\n'
 find "$1" -maxdepth 1 -name 'exit.[0-9]*.json' -exec cat {} +
+printf '\\n@began 0\\n'
+find "$1" -maxdepth 1 -name 'began.[0-9]*' -exec cat {} +
 printf '\\n@verdict 0\\n'
 find "$1" -maxdepth 1 -name 'verdict*.json*' ! -name '*.tmp' -exec cat {} +
 printf '\\n@log 0\\n'

@@ -26,6 +26,7 @@ class Evidence:
     :param exit_file: text of ``exit.json`` in the job's directory.
     :param verdict: text of ``verdict.json``, the end that an earlier look has concluded.
     :param index: of the element of a job array that this is about; ``None`` for a single job.
+    :param began: a line ``<job> <index or -> <restarts>`` for each script that was seen to begin.
     """
 
     job_id: str
@@ -36,6 +37,7 @@ class Evidence:
     sacct: Answer | None = None
     verdict: str | None = None
     index: int | None = None
+    began: str = ""
 
     @property
     def forgotten(self) -> bool:
@@ -46,10 +48,20 @@ class Evidence:
         # The number may be another job's by now; what is no answer at all says nothing.
         return re.match(r"JobId=\d+ ", answer.text) is not None and read_scontrol(self) is None
 
+    def has_begun(self, restarts: int | None) -> bool:
+        """Whether the job's script left word that it began, in the run after so many restarts."""
+        place = "-" if self.index is None else str(self.index)
+        runs = [line.split() for line in self.began.splitlines()]
+        return any(
+            run[:2] == [self.job_id, place] and (restarts is None or run[2:] == [str(restarts)])
+            for run in runs
+        )
+
     def describe(self) -> str:
         """Say in one line what was asked and what answered."""
         if not self.exit_file:
-            parts = ["exit file: none"]
+            begun = "it began" if self.has_begun(None) else "no word that its script began"
+            parts = [f"exit file: none, {begun}"]
         elif read_exit_file(self) is None:
             parts = [f"exit file: damaged or of another job ({_short(self.exit_file)})"]
         else:

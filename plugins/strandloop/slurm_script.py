@@ -51,6 +51,9 @@ if [ "$owner" != "$job" ]; then
     exit @DUPLICATE@
 fi
 
+# Slurm calls a job completed whose script it could not start. This one was started.
+printf '%s %s %s\n' "$job" "${index:--}" "$restart" > "$STRANDLOOP_JOB_DIR/began${index:+.$index}"
+
 # Slurm may start a job again whose script has succeeded: its node failed before it could say so. A script
 # that ended with 0 after a signal has only saved its state.
 if grep -q '"exit_code": 0, "signal": null, "told": "", "oom_kills": 0,' "$exit_file" 2>/dev/null; then

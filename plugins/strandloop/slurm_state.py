@@ -145,7 +145,7 @@ def resolve(evidence: Evidence) -> Resolution:
     account = read_scheduler(evidence)
     if account is not None:
         stale = report is not None and (report.restarts or 0) < (account.restarts or 0)
-        resolution = _weigh(account, None if stale else report)
+        resolution = _weigh(account, None if stale else report, evidence)
         if resolution.state is not JobState.UNKNOWN and _final(account, resolution, evidence):
             return resolution
     if (verdict := _verdict(evidence)) is not None:
@@ -155,7 +155,7 @@ def resolve(evidence: Evidence) -> Resolution:
     return _conclude(JobState.UNKNOWN, account, evidence.describe())
 
 
-def _weigh(account: Account, report: Account | None) -> Resolution:
+def _weigh(account: Account, report: Account | None, evidence: Evidence) -> Resolution:
     """Weigh the scheduler's account of a run against the wrapper's report of the same run."""
     state = SLURM_STATES.get(account.code, JobState.UNKNOWN)
     if state.alive:
@@ -177,6 +177,8 @@ def _weigh(account: Account, report: Account | None) -> Resolution:
     if state is JobState.SUCCEEDED and (account.exit_code != 0 or account.signal):
         # squeue shows COMPLETED without an exit code: seen to end, not seen to succeed.
         state = JobState.UNKNOWN if account.exit_code is None else JobState.FAILED
+    elif state is JobState.SUCCEEDED and not evidence.has_begun(account.restarts):
+        state = JobState.UNKNOWN  # COMPLETED with 0:0 is also a job whose script Slurm failed to start
     return _conclude(state, account)
 
 

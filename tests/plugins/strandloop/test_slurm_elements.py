@@ -30,7 +30,8 @@ def report(index: int, code: int = 0, *, told: str = "", restarts: int = 0, job_
 
 
 def states(*, job_id: str = "32", array: JobArray = ARRAY, **evidence: object) -> dict[int, str]:
-    found = resolve_elements(Evidence(job_id, NAME, **evidence), array)  # type: ignore[arg-type]
+    began = "".join(f"{job_id} {index} 0\n{job_id} {index} 1\n" for index in array.indices)
+    found = resolve_elements(Evidence(job_id, NAME, **{"began": began, **evidence}), array)  # type: ignore[arg-type]
     return {index: str(element.state) for index, element in found.items()}
 
 
@@ -42,6 +43,11 @@ EXPECTED = {0: "SUCCEEDED", 1: "FAILED", 2: "SUCCEEDED", 3: "RUNNING"} | dict.fr
 @pytest.mark.parametrize(("version", "job_id"), [("22.05", "32"), ("25.11", "812")])
 def test_every_element_has_its_state(version: str, job_id: str) -> None:
     assert states(job_id=job_id, scontrol=recorded(f"array-{version}.scontrol")) == EXPECTED
+
+
+def test_an_element_whose_script_never_began_has_not_succeeded() -> None:
+    found = states(scontrol=recorded("array-22.05.scontrol"), began="32 0 0\n")
+    assert (found[0], found[2]) == ("SUCCEEDED", "UNKNOWN")
 
 
 def test_squeue_shows_what_lives_and_never_success() -> None:

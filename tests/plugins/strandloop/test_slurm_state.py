@@ -28,9 +28,7 @@ def scontrol(state: str, *, restarts: int = 0, exit_code: str = "0:0", name: str
     )
 
 
-def exit_file(
-    code: int, *, told: str = "", restarts: int = 0, job_id: str = "7", oom_kills: int = 0
-) -> str:
+def exit_file(code: int, *, told: str = "", restarts: int = 0, job_id: str = "7", oom_kills: int = 0) -> str:
     value = {"job_id": job_id, "exit_code": code, "signal": None, "told": told, "restart_count": restarts}
     value["oom_kills"] = oom_kills
     times = {"started_at": "2026-11-21T10:04:09Z", "ended_at": "2026-11-21T10:05:00Z"}
@@ -38,6 +36,7 @@ def exit_file(
 
 
 def state(**evidence: object) -> JobState:
+    evidence = {"began": "7 - 0\n7 - 1\n", **evidence}
     return resolve(Evidence("7", NAME, **evidence)).state  # type: ignore[arg-type]
 
 
@@ -126,6 +125,10 @@ def test_a_state_code_that_nobody_knows_is_unknown() -> None:
         (JobState.NODE_FAILED, {"exit_file": exit_file(0), "scontrol": scontrol("NODE_FAIL", restarts=1)}),
         # Without an exit file the scheduler speaks alone.
         (JobState.SUCCEEDED, {"scontrol": scontrol("COMPLETED")}),
+        # Slurm says the same of a job whose script it could not start.
+        (JobState.UNKNOWN, {"scontrol": scontrol("COMPLETED"), "began": ""}),
+        (JobState.UNKNOWN, {"scontrol": scontrol("COMPLETED"), "began": "6 - 0\n7 3 0\n"}),
+        (JobState.UNKNOWN, {"scontrol": scontrol("COMPLETED", restarts=1), "began": "7 - 0\n"}),
         (JobState.FAILED, {"scontrol": scontrol("COMPLETED", exit_code="0:15")}),
         (JobState.FAILED, {"scontrol": scontrol("FAILED", exit_code="1:0")}),
         # squeue shows that a job lives; that it ended is no proof of how.

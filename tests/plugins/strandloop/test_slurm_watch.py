@@ -28,7 +28,7 @@ def answer(
         f"StartTime={start} EndTime=Unknown NodeList=n1 NumNodes=1"
     )
     scontrol = f"\n@scontrol 0\n{job}\n".encode() if state else FORGOTTEN
-    return scontrol + b"\n@log %d\n" % offset + log + b"\n@end 0\n"
+    return scontrol + b"\n@began 0\n7 - 0\n\n@log %d\n" % offset + log + b"\n@end 0\n"
 
 
 ARRAY = replace(RECORD, array="0-2%2")
@@ -43,7 +43,8 @@ def element(index: int | str, state: str, *, code: str = "0:0", start: str = "Un
 
 def elements(*lines: str, verdicts: str = "") -> bytes:
     text = "".join(lines)
-    return f"\n@scontrol 0\n{text}\n@exit 0\n\n@verdict 0\n{verdicts}\n@log 0\n\n@end 0\n".encode()
+    began = "7 0 0\n7 1 0\n7 2 0\n"
+    return f"\n@scontrol 0\n{text}\n@exit 0\n\n@began 0\n{began}\n@verdict 0\n{verdicts}\n@log 0\n\n@end 0\n".encode()
 
 
 def watch(said: list[str], **limits: float) -> SlurmWatch:
