@@ -234,7 +234,7 @@ def sentence_transformers(directory: Path) -> Callable[[list[str]], np.ndarray]:
     from sentence_transformers import SentenceTransformer, models
 
     words = models.Transformer(str(directory))
-    pooling = models.Pooling(words.get_word_embedding_dimension(), pooling_mode="mean")
+    pooling = models.Pooling(words.get_embedding_dimension(), pooling_mode="mean")
     model = SentenceTransformer(modules=[words, pooling, models.Normalize()])
     return lambda texts: np.asarray(model.encode(texts, batch_size=64, show_progress_bar=False))
 

@@ -199,12 +199,17 @@ class Spark:
 
 
 def start_ray(cpus: int) -> None:
-    """A Ray of this process's own on so many CPUs, with this process's environment."""
+    """A Ray of this process's own on so many CPUs, whose workers have this process's environment."""
     import uuid
 
     import ray
 
     os.environ["RAY_AUTH_TOKEN"] = uuid.uuid4().hex  # else ray.init() leaves one in the home directory
     os.environ["RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE"] = "1"
-    os.environ.pop("RAY_ADDRESS", None)
-    ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, object_store_memory=1 << 30)
+    ray.init(
+        address="local",  # another cluster on this machine is not ours to measure on
+        num_cpus=cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=1 << 30,
+    )
