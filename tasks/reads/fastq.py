@@ -240,10 +240,11 @@ def _good_records(
             highest = max(highest, value)
         if invalid or highest > span:
             break
-        size = len(header) - 1
-        names[named : named + size] = header[1:]
-        names[named + size] = 10
-        named += size + 1
+        for i in range(1, len(header)):
+            names[named] = header[i]
+            named += 1
+        names[named] = 10
+        named += 1
         filled += length
         good += 1
         offsets[good] = filled
@@ -252,7 +253,7 @@ def _good_records(
     return names[:named], sequence[:filled], quality[:filled], offsets[: good + 1]
 
 
-@numba.njit(nogil=True, inline="always")
+@numba.njit(nogil=True)
 def _line(text: np.ndarray, start: int, end: int) -> np.ndarray:
     """The line without its line end, which may be that of Windows."""
     if end > start and text[end - 1] == 13:
@@ -268,4 +269,7 @@ def _says_no_other_name(header: np.ndarray, plus: np.ndarray) -> bool:
         return True
     if size > len(header) or (size < len(header) and header[size] != 32 and header[size] != 9):
         return False
-    return bool((header[1:size] == plus[1:]).all())
+    for i in range(1, size):  # noqa: SIM110 (numba compiles a loop in a fraction of the time)
+        if header[i] != plus[i]:
+            return False
+    return True

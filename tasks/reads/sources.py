@@ -61,10 +61,18 @@ def read_blocks(
     :param source: what errors and quarantined records call the stream.
     :raises InvalidReads: the file is damaged, or is nothing that can be read.
     """
-    text = Text(stream, source=source)
+    try:
+        yield from _blocks(Text(stream, source=source), quality_offset, limits)
+    except InvalidReads:
+        if isinstance(stream, _Verified):
+            stream.read_to_end()  # raises where other bytes came than were landed: those can be read again
+        raise
+
+
+def _blocks(text: Text, quality_offset: int, limits: BlockLimits) -> Iterator[ReadBlock]:
     head = text.head(_HEAD_BYTES)
     if head.startswith(_SAM_HEADERS):
-        raise InvalidReads(f"{source} is SAM; make BAM of it: samtools view -b")
+        raise InvalidReads(f"{text.source} is SAM; make BAM of it: samtools view -b")
     if head.startswith(BAM_MAGIC):
         yield from bam_blocks(text, limits=limits)
     elif head.lstrip(b"\r\n").startswith(b">"):
@@ -76,7 +84,9 @@ def read_blocks(
 def verified(stream: BinaryIO, sha256: str, name: str) -> BinaryIO:
     """The same bytes; reading their end raises StorageError unless they have this SHA-256 (hex digits).
 
-    So a whole read through it is a verified one: what a reader did before the end is not.
+    So a whole read through it is a verified one: what a reader did before the end is not. A file that
+    :func:`read_blocks` cannot read is still read to its end, so that what was damaged on the way is not blamed on
+    the file.
     """
     return cast(BinaryIO, _Verified(stream, sha256, name))
 
@@ -144,6 +154,11 @@ class _Verified(io.RawIOBase):
                 f"{self._expected}: other bytes came than were landed. Try again; if it stays so, land it again"
             )
         return len(chunk)
+
+    def read_to_end(self) -> None:
+        """Take what a parser left unread."""
+        while self.read(1 << 20):
+            pass
 
     def close(self) -> None:
         self._stream.close()

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pysam
 import pytest
+from backports import zstd
 
 from tasks.batches import Batch
 from tasks.errors import InvalidBatch
@@ -145,9 +147,45 @@ def test_broken_records_are_only_warned_of(batch: Batch, tmp_path: Path) -> None
     assert landing.manifest.samples[0].files[0].records == 5
 
 
+def test_every_format_is_landed(batch: Batch, tmp_path: Path) -> None:
+    texts = {
+        "bases.fasta.gz": gzip.compress(b">r1\nAC\nGT\n>r2\nACGT\n"),
+        "frames.fq.zst": zstd.compress(RECORD % (b"r", 1, b"IIIIIIII")),
+        "failed.fq": b"",
+    }
+    for name, body in texts.items():
+        (tmp_path / name).write_bytes(body)
+    bam = tmp_path / "unaligned.bam"
+    with pysam.AlignmentFile(str(bam), "wb", header={"HD": {"VN": "1.6"}}) as file:
+        record = pysam.AlignedSegment(file.header)
+        record.query_name, record.flag, record.query_sequence = "r1", 4, "ACGT"
+        file.write(record)
+    lines: list[str] = []
+    landing = put([bam, *(tmp_path / name for name in texts)], batch, tell=lines.append)
+    found = {sample.name: (sample.layout, sample.files[0].records) for sample in landing.manifest.samples}
+    assert found == {
+        name: ("single", n) for name, n in (("bases", 2), ("failed", 0), ("frames", 1), ("unaligned", 1))
+    }
+    assert f"  warning: {tmp_path / 'failed.fq'} is empty" in lines
+    assert validate_batch(batch.data_uri, batch.batch_id)["records"] == 4
+
+
+def test_interleaved_pairs_are_landed_as_such(batch: Batch, tmp_path: Path) -> None:
+    path = write_reads(tmp_path / "pairs_R1.fq", 0)
+    path.write_bytes(b"".join(RECORD % (b"r", n // 2, b"IIIIIIII") for n in range(6)))
+    put([path], batch, interleaved=True)
+    (sample,) = read_manifest(ObjectStore(), batch)[0].samples
+    assert (sample.name, sample.layout, sample.files[0].records) == ("pairs_R1", "interleaved", 6)
+    write_reads(path, 6)
+    with pytest.raises(InvalidBatch, match="does not hold one pair after the other: record 1"):
+        put([path], batch, interleaved=True)
+
+
 def test_pairs_that_are_not_as_long_are_refused(batch: Batch, pair: list[Path]) -> None:
     write_reads(pair[1], 29)
-    with pytest.raises(InvalidBatch, match=r"as many records each, but .*R2_001.fastq.gz ends after record 29"):
+    with pytest.raises(
+        InvalidBatch, match=r"as many records each, but .*R2_001.fastq.gz ends after record 29"
+    ):
         put(pair, batch)
 
 
@@ -211,6 +249,12 @@ def test_all_problems_are_reported_at_once_and_the_batch_stays_as_it_was(
         (lambda m: m["samples"][0].update(layout=["paired"]), "layout is ['paired']"),
         (lambda m: m["samples"][0].update(files=None), "files must be a list of objects, but is None"),
         (lambda m: m["samples"][0]["files"].pop(), "a paired sample has 2 file(s), but 1 are named"),
+        (
+            lambda m: m["samples"][1].update(
+                layout="interleaved", files=[m["samples"][1]["files"][0] | {"records": 3}]
+            ),
+            "pairs of records, but 3",
+        ),
         (lambda m: m["samples"][1]["files"][0].update(key="../x"), "key is '../x'"),
         (lambda m: m["samples"][1]["files"][0].update(key="a/../../x"), "key is 'a/../../x'"),
         (lambda m: m["samples"][1]["files"][0].update(key="/x"), "key is '/x'"),
@@ -266,6 +310,11 @@ def test_a_batch_without_manifest_says_how_to_land_it(batch: Batch) -> None:
         (["a_1.fq", "a.2.fq"], {"a_1": ["a_1.fq"], "a.2": ["a.2.fq"]}),
         (["strain1.fq", "strain2.fq"], {"strain1": ["strain1.fq"], "strain2": ["strain2.fq"]}),
         (["Illumina1.8.fq.gz"], {"Illumina1.8": ["Illumina1.8.fq.gz"]}),
+        (["a_R1.fastq.zst", "a_R2.fastq.zst"], {"a": ["a_R1.fastq.zst", "a_R2.fastq.zst"]}),
+        (
+            ["run.bam", "asm.fna.bgz", "c.FASTA.gz"],
+            {"run": ["run.bam"], "asm": ["asm.fna.bgz"], "c": ["c.FASTA.gz"]},
+        ),
     ],
 )
 def test_pairs_and_samples_are_found_by_name(

@@ -180,3 +180,13 @@ def test_a_read_to_the_end_is_verified() -> None:
                 verified(io.BytesIO(changed), sha256, "s3://lake/r.fq"), source="r", quality_offset=33
             )
         )
+
+
+def test_what_was_damaged_on_the_way_is_not_blamed_on_the_file() -> None:
+    body = bytearray(gzip.compress(b"@r\nACGT\n+\nIIII\n"))
+    body[-6] ^= 1
+    landed = hashlib.sha256(body).hexdigest()
+    for sha256, error in ((landed, InvalidReads), ("0" * 64, StorageError)):
+        stream = verified(io.BytesIO(body), sha256, "r.fq.gz")
+        with pytest.raises(error):
+            list(read_blocks(stream, source="r.fq.gz", quality_offset=33))
