@@ -43,8 +43,8 @@ def element(index: int | str, state: str, *, code: str = "0:0", start: str = "Un
 
 def elements(*lines: str, verdicts: str = "") -> bytes:
     text = "".join(lines)
-    began = "7 0 0\n7 1 0\n7 2 0\n"
-    return f"\n@scontrol 0\n{text}\n@exit 0\n\n@began 0\n{began}\n@verdict 0\n{verdicts}\n@log 0\n\n@end 0\n".encode()
+    files = f"\n@exit 0\n\n@began 0\n7 0 0\n7 1 0\n7 2 0\n\n@verdict 0\n{verdicts}\n@log 0\n"
+    return f"\n@scontrol 0\n{text}{files}\n@end 0\n".encode()
 
 
 def watch(said: list[str], **limits: float) -> SlurmWatch:
