@@ -267,6 +267,7 @@ class OwnModel(PreTrainedModel):
 def test_a_models_own_code_runs_only_where_that_is_asked_for(
     model_of: ModelOf, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     directory = tmp_path / "model"
     directory.mkdir()
     shutil.copy(model_of("dnabert-2") / "tokenizer.json", directory)
