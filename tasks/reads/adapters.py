@@ -48,7 +48,7 @@ def trim_adapter(adapter: str, sequence: np.ndarray, starts: np.ndarray, stops: 
 
     finder = BackAdapter(adapter, max_errors=ERROR_RATE, min_overlap=MIN_OVERLAP)
     candidates = np.flatnonzero(_candidates(sequence, starts, stops, *_pattern(finder.sequence)))
-    text = memoryview(sequence)
+    text = sequence.data
     found = 0
     for read in candidates.tolist():
         start = int(starts[read])
@@ -121,7 +121,7 @@ def _holds(text: np.ndarray, places: np.ndarray, allowed: np.ndarray, errors: in
     """
     one, last = np.uint64(1), np.uint64(len(allowed) - 2)
     rises, falls = ~np.uint64(0), np.uint64(0)
-    distance = len(allowed) - 1
+    distance = np.int64(len(allowed) - 1)
     for base in text:
         match = places[base]
         vertical = match | falls
@@ -135,7 +135,7 @@ def _holds(text: np.ndarray, places: np.ndarray, allowed: np.ndarray, errors: in
         shrinks <<= one
         rises = shrinks | ~(vertical | grows)
         falls = grows & vertical
-    distance = 0
+    distance = np.int64(0)
     for length in range(1, len(allowed)):
         bit = np.uint64(length - 1)
         distance += np.int64((rises >> bit) & one) - np.int64((falls >> bit) & one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numba
 import numpy as np
@@ -110,8 +111,8 @@ def sequence_hashes(block: ReadBlock) -> np.ndarray:
 
 
 @numba.njit(nogil=True)
-def _mixed(key: np.ndarray) -> np.ndarray:
-    """A permutation of 64-bit numbers after which each bit depends on all: the end of MurmurHash3."""
+def _mixed(key: Any) -> Any:
+    """A permutation of uint64 after which each bit depends on all: the end of MurmurHash3."""
     key = (key ^ (key >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     key = (key ^ (key >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
     return key ^ (key >> np.uint64(33))

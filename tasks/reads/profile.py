@@ -118,7 +118,7 @@ def _count_sequences(
     """
     for read in range(len(offsets) - 1):
         bases = sequence[offsets[read] : offsets[read + 1]]
-        gc = called = np.int64(0)
+        gc = called = 0
         for base in bases:
             gc += (base == 71) | (base == 67)  # G, C
         for base in bases:
@@ -140,7 +140,7 @@ def _count_qualities(
     """Add each read to the histograms of :class:`ReadProfile`."""
     for read in range(len(offsets) - 1):
         values = quality[offsets[read] : offsets[read + 1]]
-        total = np.int64(0)
+        total = 0
         for value in values:
             total += value
         mean_qualities[min(total // max(len(values), 1), len(mean_qualities) - 1)] += 1
