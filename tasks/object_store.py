@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.errors import InvalidInput, StorageError
 
@@ -200,7 +200,7 @@ class _ResumingStream(io.RawIOBase):
                 if not chunk:
                     raise OSError(f"the body ended at byte {self._offset} of {self._size_bytes}")
                 break
-            except (HTTPClientError, OSError) as error:
+            except (BotoCoreError, OSError) as error:
                 self._body = None
                 if attempt == READ_ATTEMPTS:
                     raise _renamed(error, self._uri) from error
