@@ -50,6 +50,20 @@ def test_neither_padding_nor_neighbours_reach_a_vector(
     assert encoder.encode(block.slice(0, 0)).shape == (0, 24)
 
 
+@pytest.mark.parametrize("kind", DNA)
+def test_bfloat16_where_hardware_has_it_gives_nearly_the_same_vectors(
+    kind: str, model_of: ModelOf, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = reads(90, 7, 33, 120)
+    exact = load(model_of(kind).as_uri()).encode(block)
+    monkeypatch.setattr(hf_encoder, "inference_dtype", lambda device: torch.bfloat16)
+    rounded = load(model_of(kind).as_uri()).encode(block)
+    assert rounded.dtype == np.float32
+    cosines = (exact * rounded).sum(axis=1)
+    assert cosines.min() > 0.999
+    assert np.abs(exact - rounded).max() > 1e-5
+
+
 def spaced(read: str, word_bases: int) -> str:
     return " ".join(read[i : i + word_bases] for i in range(len(read) - word_bases + 1))
 
