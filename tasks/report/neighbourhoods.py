@@ -164,7 +164,7 @@ def _stream_clusters(
         known = pc.is_valid(place).to_numpy()
         cluster_of[pc.drop_null(place).to_numpy()] = cluster[known]
         shown = table.filter(pc.less(table["cluster"], SHOWN_CLUSTERS))
-        # A read id is <sample>:<record number>[/mate]; a sample name may hold a colon, the rest does not.
+        # A read id is <sample>:<record number>[/mate][@offset]; a sample name may hold a colon, the rest does not.
         parts = pc.split_pattern(shown["read_id"], ":", max_splits=1, reverse=True)
         named = pa.table({"cluster": shown["cluster"], "sample": pc.list_element(parts, 0)})
         for row in named.group_by(["cluster", "sample"]).aggregate([([], "count_all")]).to_pylist():
