@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -172,6 +173,7 @@ class Spark:
 
         self.data_uri = data_uri
         self.encoder_uri = encoder_uri
+        os.environ["PYSPARK_PYTHON"] = sys.executable  # else the first python3 on the PATH
         settings = {
             "spark.ui.enabled": "false",
             "spark.driver.bindAddress": "127.0.0.1",
