@@ -127,7 +127,7 @@ def _expanded(decompressor: Any, data: bytes, stream: BinaryIO, name: str) -> It
             raise _Damage(f"the {name} data is cut off")
         try:
             text = decompressor.decompress(data, _CHUNK_BYTES)
-        except (IsalError, ZstdError) as error:
+        except (IsalError, ZstdError) as error:  # type: ignore[misc]
             raise _Damage(f"the {name} data is damaged ({error})") from error
         data = b""
         if text:

@@ -8,7 +8,6 @@ Sequence and quality have one line each; the format's wrapped form of old is not
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
 
 import numba
 import numpy as np
@@ -39,14 +38,6 @@ for _code in b"ACGTU":
     _BASES[_code] = _BASES[_code | 0x20] = ord("T") if _code == ord("U") else _code
 BASES = bytes(_BASES)
 _BASE_CODES = np.frombuffer(BASES, dtype=np.uint8)
-
-
-def read_blocks(
-    stream: BinaryIO, *, source: str, quality_offset: int, block_records: int = BLOCK_RECORDS
-) -> Iterator[ReadBlock]:
-    """Blocks of a stream that is known to be FASTQ, plain or compressed."""
-    text = Text(stream, source=source)
-    return fastq_blocks(text, quality_offset=quality_offset, limits=BlockLimits(records=block_records))
 
 
 def fastq_blocks(text: Text, *, quality_offset: int, limits: BlockLimits) -> Iterator[ReadBlock]:
@@ -254,7 +245,7 @@ def _good_records(
 
 
 @numba.njit(nogil=True)
-def _line(text: np.ndarray, start: int, end: int) -> np.ndarray:
+def _line(text: np.ndarray, start: np.int64, end: np.int64) -> np.ndarray:
     """The line without its line end, which may be that of Windows."""
     if end > start and text[end - 1] == 13:
         end -= 1

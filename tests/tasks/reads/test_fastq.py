@@ -13,8 +13,8 @@ import pytest
 
 from tasks.errors import InvalidReads
 from tasks.reads.block import ReadBlock
-from tasks.reads.block_builder import Reason
-from tasks.reads.fastq import read_blocks
+from tasks.reads.block_builder import BlockLimits, Reason
+from tasks.reads.sources import read_blocks
 
 GOOD = b"@r%d\nACGT\n+\nIIII\n"
 
@@ -38,7 +38,12 @@ class Drip(io.RawIOBase):
 
 def blocks(text: bytes, *, block_records: int = 20_000, offset: int = 33) -> list[ReadBlock]:
     return list(
-        read_blocks(io.BytesIO(text), source="reads.fq", quality_offset=offset, block_records=block_records)
+        read_blocks(
+            io.BytesIO(text),
+            source="reads.fq",
+            quality_offset=offset,
+            limits=BlockLimits(records=block_records),
+        )
     )
 
 
@@ -229,7 +234,8 @@ def test_blocks_and_chunks_never_change_what_is_read(seed: int, compress: Any) -
     assert len(whole.quarantined) > 5
     for block_records, limit in ((1, 4096), (7, 1), (64, 3), (100, 1000)):
         stream: Any = Drip(compress(text), limit=limit, seed=seed)
-        found = list(read_blocks(stream, source="reads.fq", quality_offset=33, block_records=block_records))
+        limits = BlockLimits(records=block_records)
+        found = list(read_blocks(stream, source="reads.fq", quality_offset=33, limits=limits))
         assert all(block.slots == block_records for block in found[:-1])
         assert reads(found) == reads([whole])
         assert [bad for block in found for bad in block.quarantined] == whole.quarantined
@@ -256,7 +262,9 @@ def test_reads_are_those_of_dnaio() -> None:
 def test_a_truncated_gzip_names_the_last_good_record() -> None:
     body = gzip.compress(b"".join(GOOD % n for n in range(5000)), mtime=0)
     stream = io.BytesIO(body[: len(body) // 2])
-    found = read_blocks(stream, source="s3://lake/reads.fq.gz", quality_offset=33, block_records=100)
+    found = read_blocks(
+        stream, source="s3://lake/reads.fq.gz", quality_offset=33, limits=BlockLimits(records=100)
+    )
     seen = 0
     with pytest.raises(
         InvalidReads, match=r"s3://lake/reads.fq.gz: the gzip data is cut off; .* number (\d+)"

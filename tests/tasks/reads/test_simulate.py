@@ -12,8 +12,8 @@ import pytest
 
 from tasks.errors import InvalidInput
 from tasks.reads import simulate as simulation
-from tasks.reads.fastq import read_blocks
 from tasks.reads.simulate import Genome, Library, Truth, random_genomes, read_genomes, simulate, write_fastq
+from tasks.reads.sources import read_blocks
 
 COMPLEMENT = bytes.maketrans(b"ACGTN", b"TGCAN")
 

@@ -27,8 +27,9 @@ from tasks.cost.report import cost_report
 from tasks.object_store import ObjectStore
 from tasks.reads.accounting import QualityAccounting
 from tasks.reads.block import QuarantinedRecord, ReadBlock
-from tasks.reads.fastq import read_blocks
+from tasks.reads.block_builder import BlockLimits
 from tasks.reads.quality import QualityFilter
+from tasks.reads.sources import read_blocks
 from tasks.report.page import build_report
 
 REQUEST = BatchRequest(
@@ -144,7 +145,9 @@ def publish_demo(
         demo.accounting[sample] = QualityAccounting()
         stream = io.BytesIO(gzip.compress(text.encode()))
         for part, block in enumerate(
-            read_blocks(stream, source=f"{sample}.fq.gz", quality_offset=33, block_records=SHARD_RECORDS)
+            read_blocks(
+                stream, source=f"{sample}.fq.gz", quality_offset=33, limits=BlockLimits(records=SHARD_RECORDS)
+            )
         ):
             filtered = keep.apply(block)
             counted = QualityAccounting.of(block, filtered)
