@@ -51,6 +51,7 @@ def cluster(s3_endpoint: str) -> Iterator[None]:
         patch.setenv("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE", "1")
         patch.delenv("RAY_ADDRESS", raising=False)
         ray.init(
+            address="local",  # not the cluster of another test that runs at the same time
             num_cpus=CPUS,
             include_dashboard=False,
             log_to_driver=False,
