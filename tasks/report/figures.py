@@ -109,7 +109,7 @@ def bases_by_position(before: Mapping[str, np.ndarray], after: Mapping[str, np.n
     """
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes("Position in the read (bases)", "Share of reads (%)")
-        for shares, width in ((before, 0.6), (after, 1.5)):
+        for shares, width in ((before, 0.5), (after, 1.2)):
             for base, values in shares.items():
                 label = base if shares is after else None
                 place = np.arange(1, len(values) + 1)

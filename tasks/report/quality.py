@@ -13,7 +13,7 @@ from tasks.report import figures
 OVERFLOW = 1001
 """The bin of all lengths from here on."""
 OVERFLOW_LABEL = "Bases (more than 1,000 counted as 1,001)"
-COPY_LEVELS = {"1": 1, "2": 2, "3": 3, "4": 4, "5 to 9": 5, "10 to 99": 10, "100 or more": 100}
+COPY_LEVELS = {"1": 1, "2": 2, "3": 3, "4": 4, "5–9": 5, "10–99": 10, "100+": 100}
 """Label and fewest copies of the levels of duplication."""
 
 

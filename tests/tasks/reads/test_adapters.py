@@ -46,7 +46,7 @@ def fastq_with(adapter: str, *, reads: int, seed: int) -> bytes:
             random.choice(list("ACGT"), int(random.integers(0, 90)) * int(random.integers(0, 2)))
         )
         holds = edited(adapter, int(random.integers(0, 5)), random)[int(random.integers(0, 3)) // 2 :]
-        behind = "".join(random.choice(list("ACGT"), 100)) if random.integers(2) else adapter * 50
+        behind = "".join(random.choice(list("ACGT"), 100)) if random.integers(2) else adapter * 100
         bases = list((before + holds * int(random.integers(0, 5) > 0) + behind)[:length])
         for place in np.flatnonzero(random.random(length) < 0.01).tolist():
             bases[place] = "N"
@@ -73,7 +73,7 @@ def block_of(text: bytes) -> ReadBlock:
 
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_every_read_is_what_cutadapt_makes_of_it(tmp_path: Path, kind: str) -> None:
-    texts = [fastq_with(adapter, reads=1500, seed=mate) for mate, adapter in enumerate(ADAPTERS[kind])]
+    texts = [fastq_with(adapter, reads=800, seed=mate) for mate, adapter in enumerate(ADAPTERS[kind])]
     for mate, text in enumerate(texts, start=1):
         (tmp_path / f"{mate}.fastq").write_bytes(text)
     first, second = ADAPTERS[kind]
@@ -94,7 +94,7 @@ def test_every_read_is_what_cutadapt_makes_of_it(tmp_path: Path, kind: str) -> N
         assert reads_of(found.kept) == expected
         assert found.rejected["too_short"] == len(block) - len(expected)
         cut = sum(read != expected.get(name) for name, read in reads_of(block).items())
-        assert 300 < found.with_adapter <= cut < len(block)
+        assert 200 < found.with_adapter <= cut < len(block)
 
 
 @pytest.mark.parametrize("adapter", ["ACGT$", "^ACGT", "name=ACGT", "ACGTX", "NNN", "ÄCGT", "A C"])
