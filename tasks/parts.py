@@ -113,12 +113,15 @@ def parts_of(
 
 def _landed(store: ObjectStore, batch: Batch, file: LandedFile) -> BinaryIO:
     uri = batch.landing / file.key
-    try:
-        return store.open(uri)
-    except FileNotFoundError:
+    found = store.head(uri)
+    if found is None:
+        raise InvalidReads(f"{uri} is named in the landing manifest, but is not there; land the batch again")
+    if found.size_bytes != file.bytes:
         raise InvalidReads(
-            f"{uri} is named in the landing manifest, but is not there; land the batch again"
-        ) from None
+            f"{uri} has {found.size_bytes:,} bytes, but {file.bytes:,} were landed: it was cut or replaced; land "
+            "the batch again"
+        )
+    return store.open(uri)
 
 
 def _part(

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 class FailingS3:
     """Where to reach it, and what it does to requests while :meth:`failing` holds.
 
-    Every third request is refused with 503, every seventh is carried out and then answered with 503, and every
+    Every fifth request is refused with 503, every seventh is carried out and then answered with 503, and every
     body of more than 16 KiB ends in the middle at every second GET.
     """
 
@@ -41,7 +41,7 @@ class FailingS3:
         with self._lock:
             if body_bytes is None:
                 self._requests += 1
-                found = {0: "refused", 1: None, 2: None}[self._requests % 3]
+                found = "refused" if self._requests % 5 == 0 else None
                 if found is None and self._requests % 7 == 0:
                     found = "answer lost"
             else:

@@ -217,5 +217,5 @@ def test_damage_is_one_clear_message(
     monkeypatch.setattr(sys, "argv", ["embed", "--data-uri", batch.data_uri, "--batch-id", batch.batch_id])
     assert main() == 65
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "old.fq.gz: the gzip data is cut off; the last good record before it is number" in line
+    assert "old.fq.gz has " in line and "were landed: it was cut or replaced" in line
     assert store.head(batch.results / "embeddings" / "manifest.json") is None
