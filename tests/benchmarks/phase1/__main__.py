@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -87,6 +88,7 @@ def main() -> None:
     if not RIVALS.is_dir():
         parser.error(f"{RIVALS} is missing: `make bench-phase1` installs the rivals there")
     sys.path.append(str(RIVALS))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the S3 server goes down with it
     result: dict[str, Any] = {
         "measured_on": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
