@@ -37,7 +37,7 @@ def edited(sequence: str, edits: int, random: np.random.Generator) -> str:
 def fastq_with(adapter: str, *, reads: int, seed: int) -> bytes:
     """Reads of 1 to 100 bases, most with a more or less damaged adapter somewhere, or a piece of one."""
     random = np.random.default_rng(seed)
-    code = str.maketrans("RBSWKVUN", "ATCAGCTA")
+    code = str.maketrans("RYBSWKVUN", "ACTCAGCTA")
     adapter = adapter.upper().translate(code)
     records = []
     for number in range(reads):
