@@ -15,6 +15,7 @@ import numba
 import numpy as np
 import pyarrow as pa
 
+from tasks.compiled import compiled
 from tasks.encoders.sequences import BASE_CODES, Sequences
 from tasks.errors import InvalidEncoder
 
@@ -96,7 +97,7 @@ class ProfileTable:
         return out
 
 
-@numba.njit(nogil=True)
+@compiled
 def _profile(
     bases: np.ndarray,
     offsets: np.ndarray,

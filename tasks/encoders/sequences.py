@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import pyarrow as pa
+
+from tasks.compiled import compiled
 
 COMPLEMENT = np.arange(256, dtype=np.uint8)
 COMPLEMENT[np.frombuffer(b"ACGTacgt", dtype=np.uint8)] = np.frombuffer(b"TGCAtgca", dtype=np.uint8)
@@ -94,7 +95,7 @@ class Sequences:
         return self.windows(np.arange(len(self)), nothing, self.lengths, np.ones(len(self), dtype=bool))
 
 
-@numba.njit(nogil=True)
+@compiled
 def _copy_windows(
     source: np.ndarray,
     starts: np.ndarray,

@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Self
 
-import numba
 import numpy as np
 import pyarrow as pa
 
+from tasks.compiled import compiled
 from tasks.encoders.sequences import BASE_CODES, Sequences
 from tasks.errors import InvalidEncoder
 
@@ -63,7 +63,7 @@ class KmerSketch:
         return vectors
 
 
-@numba.njit(nogil=True)
+@compiled
 def _sketch(
     bases: np.ndarray, offsets: np.ndarray, base_codes: np.ndarray, k: int, vectors: np.ndarray
 ) -> None:
@@ -95,7 +95,7 @@ def _sketch(
             vector[:] = np.float32(1) / np.sqrt(np.float32(len(vector)))
 
 
-@numba.njit(nogil=True)
+@compiled
 def _mixed(value: np.uint64) -> np.uint64:
     """The finaliser of SplitMix64 (Steele et al., OOPSLA 2014): every bit of the k-mer reaches every bit."""
     value += np.uint64(0x9E3779B97F4A7C15)

@@ -11,11 +11,11 @@ from itertools import product
 from pathlib import Path
 from typing import Protocol
 
-import numba
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from tasks.compiled import compiled
 from tasks.encoders.hf.tokens import Tokens, TrainedCutter
 from tasks.encoders.sequences import BASE_CODES, Sequences
 
@@ -128,7 +128,7 @@ def _upper_case(sequences: Sequences) -> Sequences:
     )  # the bit that lower-case letters have
 
 
-@numba.njit(nogil=True)
+@compiled
 def _cut_words(
     bases: np.ndarray,
     offsets: np.ndarray,

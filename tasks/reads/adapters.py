@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from tasks.compiled import compiled
 from tasks.errors import InvalidInput
 
 ERROR_RATE = 0.1
@@ -81,7 +81,7 @@ def _pattern(adapter: str) -> tuple[np.ndarray, np.ndarray, int, np.uint64, np.u
     return places, allowed, errors, np.uint64(firsts), np.uint64(lasts)
 
 
-@numba.njit(nogil=True)
+@compiled
 def _candidates(
     sequence: np.ndarray,
     starts: np.ndarray,
@@ -111,7 +111,7 @@ def _candidates(
     return found
 
 
-@numba.njit(nogil=True)
+@compiled
 def _holds(text: np.ndarray, places: np.ndarray, allowed: np.ndarray, errors: int) -> bool:
     """Whether the adapter is anywhere in ``text``, or its beginning at the end, with the allowed edit distance.
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numba
 import numpy as np
 
+from tasks.compiled import compiled
 from tasks.reads.block import ReadBlock
 
 SAMPLED_SEQUENCES = 500
@@ -110,7 +110,7 @@ def sequence_hashes(block: ReadBlock) -> np.ndarray:
     return _hashes(block.sequence, block.offsets)
 
 
-@numba.njit(nogil=True)
+@compiled
 def _mixed(key: Any) -> Any:
     """A permutation of uint64 after which each bit depends on all: the end of MurmurHash3."""
     key = (key ^ (key >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
@@ -118,7 +118,7 @@ def _mixed(key: Any) -> Any:
     return key ^ (key >> np.uint64(33))
 
 
-@numba.njit(nogil=True)
+@compiled
 def _hashes(sequence: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Words of 21 bases, 3 bits each, mixed into one another.
 
@@ -137,7 +137,7 @@ def _hashes(sequence: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return hashes
 
 
-@numba.njit(nogil=True)
+@compiled
 def _insert(slots: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """Put each key into its slot or the next free one; gives which of them were there already."""
     known = np.zeros(len(keys), dtype=np.bool_)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numba
 import numpy as np
 
+from tasks.compiled import compiled
 from tasks.errors import InvalidReads
 from tasks.reads.block import ReadBlock
 from tasks.reads.block_builder import (
@@ -179,7 +179,7 @@ def _repeats(header: bytes, plus: bytes) -> bool:
     return not name or (header[1:size] == name and header[size : size + 1] in (b"", b" ", b"\t"))
 
 
-@numba.njit(nogil=True)
+@compiled
 def _good_records(
     text: np.ndarray,
     start: int,
@@ -244,7 +244,7 @@ def _good_records(
     return names[:named], sequence[:filled], quality[:filled], offsets[: good + 1]
 
 
-@numba.njit(nogil=True)
+@compiled
 def _line(text: np.ndarray, start: np.int64, end: np.int64) -> np.ndarray:
     """The line without its line end, which may be that of Windows."""
     if end > start and text[end - 1] == 13:
@@ -252,7 +252,7 @@ def _line(text: np.ndarray, start: np.int64, end: np.int64) -> np.ndarray:
     return text[start:end]
 
 
-@numba.njit(nogil=True)
+@compiled
 def _says_no_other_name(header: np.ndarray, plus: np.ndarray) -> bool:
     """See :func:`_repeats`, which says the same of bytes."""
     size = len(plus)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from tasks.compiled import compiled
 from tasks.reads.compression import Text
 
 LONGEST_LINE_BYTES = 64 << 20  # the longest reads known are a few Mb
@@ -115,7 +115,7 @@ class LineWindow:
         return int(self._newlines[line - 1]) + 1 if line else 0
 
 
-@numba.njit(nogil=True)
+@compiled
 def _newlines(text: np.ndarray, offset: int) -> np.ndarray:
     """Where newlines are, plus ``offset``, int64; eight bytes at a time, most of which hold none."""
     places = np.empty(len(text), dtype=np.int64)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numba
 import numpy as np
 
+from tasks.compiled import compiled
 from tasks.reads.block import ReadBlock
 from tasks.reads.duplicates import CopyCounts
 
@@ -104,7 +104,7 @@ def _trimmed(counts: np.ndarray) -> list[int]:
 # loop that does all.
 
 
-@numba.njit(nogil=True)
+@compiled
 def _count_sequences(
     sequence: np.ndarray,
     offsets: np.ndarray,
@@ -129,7 +129,7 @@ def _count_sequences(
             coded[position, (bases[position] >> 1) & 7] += 1
 
 
-@numba.njit(nogil=True)
+@compiled
 def _count_qualities(
     quality: np.ndarray,
     offsets: np.ndarray,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 
+from tasks.compiled import compiled
 from tasks.reads.adapters import check_adapter, trim_adapter
 from tasks.reads.block import ReadBlock
 
@@ -104,7 +104,7 @@ def _kept(block: ReadBlock, rows: np.ndarray, stops: np.ndarray) -> ReadBlock:
     )
 
 
-@numba.njit(nogil=True)
+@compiled
 def _copied(source: np.ndarray, starts: np.ndarray, ends: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """All ``source[start:end]`` one after the other, from ``offsets`` on."""
     target = np.empty(offsets[-1], dtype=source.dtype)
@@ -113,7 +113,7 @@ def _copied(source: np.ndarray, starts: np.ndarray, ends: np.ndarray, offsets: n
     return target
 
 
-@numba.njit(nogil=True)
+@compiled
 def _trim_quality(quality: np.ndarray, starts: np.ndarray, stops: np.ndarray, cutoff: int) -> None:
     """Set ``stops`` to where each read ends after trimming.
 
@@ -131,7 +131,7 @@ def _trim_quality(quality: np.ndarray, starts: np.ndarray, stops: np.ndarray, cu
                 stops[read] = i
 
 
-@numba.njit(nogil=True)
+@compiled
 def _measured(
     sequence: np.ndarray, quality: np.ndarray, starts: np.ndarray, stops: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
