@@ -120,7 +120,7 @@ PARAMS = {
         "registry://kmer-mlp",
         type="string",
         title="Encoder",
-        description="registry://NAME (the promoted version), registry://NAME@VERSION or file:///DIRECTORY.",
+        description="registry://NAME[@VERSION], sketch://DIM, kmer://K+K, hf://ORG/MODEL@COMMIT or file:///DIRECTORY.",
         examples=["registry://kmer-mlp", "registry://dna-transformer"],
         section="Embedding",
     ),

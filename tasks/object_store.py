@@ -171,7 +171,10 @@ class ObjectStore:
 
     def delete(self, uri: ObjectUri) -> None:
         """Remove one object; no error where there is none."""
-        self._client.delete_object(Bucket=uri.bucket, Key=uri.key)
+        try:
+            self._client.delete_object(Bucket=uri.bucket, Key=uri.key)
+        except (ClientError, BotoCoreError) as error:
+            raise _renamed(error, uri) from error
 
 
 class _ResumingStream(io.RawIOBase):

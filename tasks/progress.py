@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from tasks.errors import StorageError
 from tasks.object_store import ObjectStore, ObjectUri
 
@@ -141,7 +139,7 @@ class Progress:
         """A report that cannot be stored is no reason to fail the job; it is said once."""
         try:
             action(*arguments)
-        except (StorageError, BotoCoreError, ClientError) as error:
+        except StorageError as error:
             if not self._silent:
                 self._silent = True
                 print(f"the job goes on, but its progress cannot be stored: {error}", flush=True)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tasks.compiled import compiled
+
 UNKNOWN_QUALITY = 40  # Phred, given to bases whose source has no qualities
 
 
@@ -76,13 +78,12 @@ def selected(block: ReadBlock, rows: np.ndarray) -> ReadBlock:
     )
 
 
+@compiled
 def gathered(source: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """All ``source[start:end]``, which rise and do not overlap, in one new array.
-
-    By a mask: 2 ms for 20,000 reads of 150 bases, half the time of slicing and joining.
-    """
-    if not len(starts):
-        return np.empty(0, dtype=source.dtype)
-    borders = np.stack([starts, ends], axis=1).ravel()
-    inside = np.repeat(np.arange(1, len(borders)) % 2 == 1, np.diff(borders))
-    return source[starts[0] : ends[-1]][inside]
+    """All ``source[start:end]``, one after the other, in one new array."""
+    target = np.empty((ends - starts).sum(), dtype=source.dtype)
+    filled = 0
+    for start, end in zip(starts, ends):  # noqa: B905 (numba knows no strict)
+        target[filled : filled + end - start] = source[start:end]
+        filled += end - start
+    return target

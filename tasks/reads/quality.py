@@ -8,7 +8,7 @@ import numpy as np
 
 from tasks.compiled import compiled
 from tasks.reads.adapters import check_adapter, trim_adapter
-from tasks.reads.block import ReadBlock
+from tasks.reads.block import ReadBlock, gathered
 
 DUPLICATE = "duplicate"
 TOO_SHORT = "too_short"
@@ -98,19 +98,10 @@ def _kept(block: ReadBlock, rows: np.ndarray, stops: np.ndarray) -> ReadBlock:
         block,
         record_numbers=block.record_numbers[rows],
         names=[block.names[row] for row in rows.tolist()],
-        sequence=_copied(block.sequence, starts, ends, offsets),
-        quality=_copied(block.quality, starts, ends, offsets),
+        sequence=gathered(block.sequence, starts, ends),
+        quality=gathered(block.quality, starts, ends),
         offsets=offsets,
     )
-
-
-@compiled
-def _copied(source: np.ndarray, starts: np.ndarray, ends: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """All ``source[start:end]`` one after the other, from ``offsets`` on."""
-    target = np.empty(offsets[-1], dtype=source.dtype)
-    for read in range(len(starts)):
-        target[offsets[read] : offsets[read + 1]] = source[starts[read] : ends[read]]
-    return target
 
 
 @compiled
