@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import pickle
 import resource
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -95,9 +96,6 @@ class EncodeAndCommit:
     """
 
     def __init__(self, batch: Batch, request: BatchRequest, encoder_uri: str) -> None:
-        import torch
-
-        torch.set_num_threads(1)  # one CPU is ours, and the bits of a vector must not depend on it
         self.batch = batch
         self.dtype = request.vector_dtype
         self.store = ObjectStore()
@@ -109,6 +107,8 @@ class EncodeAndCommit:
             self.failure = error
         except OSError as error:
             self.failure = StorageError(f"{encoder_uri} cannot be loaded on a worker: {error}")
+        if torch := sys.modules.get("torch"):  # two seconds of a worker's start, and not every encoder needs it
+            torch.set_num_threads(1)  # one CPU is ours, and the bits of a vector must not depend on it
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Rows of :data:`PART_ROW` -> rows of :data:`DONE_ROW`."""
