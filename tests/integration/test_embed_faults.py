@@ -50,6 +50,7 @@ class BreakingEncoder(EncodeAndCommit):
     """The real stage, except for what the file ``fault`` below ``directory`` asks for at the first sample.
 
     ``wait``: tell pid and node, then encode nothing until killed, the first time; ``hang``: never go on;
+    ``join``, at every sample: tell the node, and go on when there is a file ``joined``;
     ``raise``: what a library raises; ``disk``: the process cannot write files of more than 4 KiB.
     """
 
@@ -67,6 +68,9 @@ class BreakingEncoder(EncodeAndCommit):
             setattr(self.encoder, "encode", self.encode)  # noqa: B010
 
     def encode(self, reads: pa.Table) -> np.ndarray:
+        if self.fault == "join":
+            (self.directory / f"node-{ray.get_runtime_context().get_node_id()}").touch()
+            wait_until((self.directory / "joined").exists, "a node joins")
         if reads["sample"][0].as_py() == "s0":
             if self.fault == "raise":
                 raise RuntimeError("an illegal memory access was encountered")
@@ -192,12 +196,17 @@ def fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pa
     return ask
 
 
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + ONCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"did not come true in time: {what}"
+        time.sleep(0.05)
+
+
 def victim(directory: Path) -> dict[str, Any]:
     """Pid and node of the process that encodes the first sample, once it does."""
-    path, deadline = directory / "victim.json", time.monotonic() + ONCE_SECONDS
-    while not path.exists():
-        assert time.monotonic() < deadline, "the first sample was not encoded"
-        time.sleep(0.05)
+    path = directory / "victim.json"
+    wait_until(path.exists, "the first sample is encoded")
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
@@ -287,6 +296,28 @@ def test_a_job_that_stands_still_ends_and_says_who_did_what(
     for words in ("BreakingEncoder", "active task", "Cluster: 3 nodes alive", "CPUs free", "actors: "):
         assert words in str(caught.value)
     assert_nothing_is_published(batch)
+
+
+def test_a_node_that_joins_later_is_used(
+    cluster: Cluster, inputs: tuple[list[Path], Path], fault: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """More parts than two encoders take at once; both wait until a third one, on the new node, encodes too."""
+    files, encoder = inputs
+    (tmp_path / "more").mkdir()
+    more = [shutil.copy(files[0], tmp_path / "more" / f"more{number}.fq.gz") for number in range(12)]
+    batch, directory = landed(([*files, *more], encoder)), fault("join")
+
+    def nodes() -> int:
+        return len(list(directory.glob("node-*")))
+
+    def join() -> None:
+        wait_until(lambda: nodes() == 2, "both nodes encode")
+        cluster.add_node(num_cpus=1, object_store_memory=128 << 20)
+        wait_until(lambda: nodes() == 3, "the new node encodes")
+        (directory / "joined").touch()
+
+    summary = embedded_while(batch, join)
+    assert summary["kept"] == summary["rows"] == (SAMPLES + 12) * 700
 
 
 def test_a_node_is_lost(
