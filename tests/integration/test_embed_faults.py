@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -310,13 +311,13 @@ def test_a_node_that_joins_later_is_used(
     def nodes() -> int:
         return len(list(directory.glob("node-*")))
 
-    def join() -> None:
+    with ThreadPoolExecutor(1) as pool:  # Ray starts nodes in the main thread only
+        embedding = pool.submit(embed, batch.data_uri, batch.batch_id)
         wait_until(lambda: nodes() == 2, "both nodes encode")
         cluster.add_node(num_cpus=1, object_store_memory=128 << 20)
         wait_until(lambda: nodes() == 3, "the new node encodes")
         (directory / "joined").touch()
-
-    summary = embedded_while(batch, join)
+        summary = embedding.result(timeout=ONCE_SECONDS)
     assert summary["kept"] == summary["rows"] == (SAMPLES + 12) * 700
 
 

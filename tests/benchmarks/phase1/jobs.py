@@ -119,6 +119,10 @@ def main() -> None:
         marks.append(time.perf_counter() - started)
     engine, *batches = (round(seconds, 2) for seconds in marks)
     print(json.dumps({"engine_seconds": engine, "batch_seconds": batches, "rows": rows}), flush=True)
+    if options.nodes > 1:
+        import ray
+
+        ray.shutdown()  # before the nodes go; the other way round the driver dies of it
 
 
 if __name__ == "__main__":
