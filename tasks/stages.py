@@ -107,7 +107,8 @@ class EncodeAndCommit:
             self.failure = error
         except OSError as error:
             self.failure = StorageError(f"{encoder_uri} cannot be loaded on a worker: {error}")
-        if torch := sys.modules.get("torch"):  # two seconds of a worker's start, and not every encoder needs it
+        # Importing torch is two seconds of a worker's start, and not every encoder needs it.
+        if torch := sys.modules.get("torch"):
             torch.set_num_threads(1)  # one CPU is ours, and the bits of a vector must not depend on it
 
     def __call__(self, rows: pa.Table) -> pa.Table:
