@@ -46,7 +46,7 @@ land: up ## land reads: make land FASTQ="a_1.fq.gz a_2.fq.gz" BATCH=2026-11-20
 	@test -n "$(FASTQ)" -a -n "$(BATCH)" || { echo 'usage: make land FASTQ="a_1.fq.gz a_2.fq.gz" BATCH=2026-11-20'; exit 2; }
 	@$(WITH_STACK) $(VENV)/python -m tasks.landing put --data-uri "$$STRANDLOOP_DATA_URI" --batch-id "$(BATCH)" $(FASTQ)
 
-# The matrix waits most of its time, so it runs beside the other tests, and its report comes as a whole.
+# What breaks services waits most of its time, so it runs beside the rest, and its report comes as a whole.
 test: setup-tests ## all tests, of the fault matrix as much as FAULTS_MINUTES (18) allows
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-others test-matrix
 
@@ -64,7 +64,7 @@ unit: setup ## the tests that need no services
 integration: setup-tests ## the tests that need services
 	@$(VENV)/python -m pytest -m integration
 
-faults: setup-tests ## the whole fault matrix: Slurm, sshd, Ray and Airflow, broken on purpose
+faults: setup-tests ## the whole fault matrix, and phase 1 under faults: real services, broken on purpose
 	@$(VENV)/python -m pytest -m faults
 
 bench-run: ## time `make run` step by step; on a fresh clone this measures the installation too

@@ -41,7 +41,7 @@ from tasks.shards import EncodingFailed
 from tasks.stages import EncodeAndCommit
 from tests.integration.failing_s3 import FailingS3
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 SAMPLES = 3
 ONCE_SECONDS = 120
