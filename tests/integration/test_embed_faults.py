@@ -44,7 +44,7 @@ from tests.integration.failing_s3 import FailingS3
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 SAMPLES = 3
-ONCE_SECONDS = 120
+ONCE_SECONDS = 240
 
 
 class BreakingEncoder(EncodeAndCommit):
