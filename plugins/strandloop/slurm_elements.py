@@ -36,6 +36,10 @@ def resolve_elements(evidence: Evidence, array: JobArray) -> dict[int, Resolutio
     scontrol, rest = _by_index(evidence.scontrol, _scontrol_index)
     squeue, _ = _by_index(evidence.squeue, _squeue_index)
     sacct, _ = _by_index(evidence.sacct, _sacct_index)
+    began: dict[str, str] = {}
+    for line in evidence.began.splitlines():
+        for place in line.split()[1:2]:
+            began[place] = f"{began.get(place, '')}{line}\n"
     found = {}
     for index in array.indices:
         report = reports.get(index)
@@ -47,6 +51,7 @@ def resolve_elements(evidence: Evidence, array: JobArray) -> dict[int, Resolutio
             index=index,
             exit_file=report,
             verdict=verdict,
+            began=began.get(str(index), ""),
             scontrol=_cut(evidence.scontrol, said) if listed else _NOT_LISTED,
             squeue=_cut(evidence.squeue, squeue.get(index, "")),
             sacct=_cut(evidence.sacct, sacct.get(index, "")),

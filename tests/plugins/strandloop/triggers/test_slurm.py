@@ -129,6 +129,7 @@ def test_it_serialises_to_itself() -> None:
 def test_arguments_of_other_versions_are_accepted(cluster: Cluster) -> None:
     old = {**OLD, "ssh_conn_id": cluster.conn_id, "record": {**OLD["record"], "job_dir": str(cluster.folder)}}
     (cluster.folder / "jobs").write_text(cluster.job("COMPLETED"))
+    (cluster.folder / "began").write_text("7 - 0\n")
     (outcome,) = asyncio.run(outcomes(SlurmJobTrigger(**old)))
     assert outcome.state == "SUCCEEDED"
     assert SlurmJobTrigger(**OLD, of_a_later_version=1).serialize() == SlurmJobTrigger(**OLD).serialize()
@@ -185,6 +186,7 @@ def assert_does_not_block(cluster: Cluster, record: JobRecord = RECORD) -> None:
 @BOTH
 def test_the_event_loop_is_not_blocked_by_a_large_log(cluster: Cluster) -> None:
     (cluster.folder / "jobs").write_text(cluster.job("COMPLETED"))
+    (cluster.folder / "job" / "began").write_text("7 - 0\n")
     log = b"\n" * 30_000 + b"x" * 200_000 + b"\n" + "ä\r".encode() * 40_000 + b"\xff\n" * 5_000
     (cluster.folder / "job" / "job.log").write_bytes(log)
     assert_does_not_block(cluster)
@@ -194,6 +196,8 @@ def test_the_event_loop_is_not_blocked_by_a_large_log(cluster: Cluster) -> None:
 def test_the_event_loop_is_not_blocked_by_a_large_array(cluster: Cluster) -> None:
     lines = [cluster.job("COMPLETED", ArrayJobId="7", ArrayTaskId=str(index)) for index in range(3_000)]
     (cluster.folder / "jobs").write_text("".join(lines))
+    begun = "".join(f"7 {index} 0\n" for index in range(3_000))
+    (cluster.folder / "job" / "began.0").write_text(begun)
     assert_does_not_block(cluster, replace(RECORD, array="0-2999"))
 
 
