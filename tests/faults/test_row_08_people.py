@@ -80,11 +80,11 @@ def test_a_backfill_of_the_same_date_twice(world: World) -> None:
         until(lambda: all(each["completed_at"] for each in backfills()), what="the backfill is done")
 
     backfill("none")
-    found = world.airflow.ask("GET", "/dags/slurm_daily/dagRuns", params={"logical_date_gte": day})[
-        "dag_runs"
-    ]
-    run = Run(world.airflow, "slurm_daily", found[0]["dag_run_id"])
-    assert run.end() == "success"
+    (found,) = world.airflow.ask(
+        "GET", "/dags/slurm_daily/dagRuns", params={"logical_date_gte": day, "logical_date_lte": day}
+    )["dag_runs"]
+    run = Run(world.airflow, "slurm_daily", found["dag_run_id"])
+    assert run.end() == "success", run.log()
     backfill("none")
     world.row(8, "backfill of the same date twice", run, job, expected="success")
     backfill("completed")

@@ -54,11 +54,12 @@ LIMITS = {"queue_timeout_seconds": 5, "run_timeout_seconds": 5}
 
 
 def dag(dag_id: str, *, retries: int = 0, schedule: str | None = None) -> DAG:
-    """A DAG that runs when it is told to; any number of its runs at once."""
+    """A DAG that runs only when it is told to, as its schedule has ended; any number of its runs at once."""
     return DAG(
         dag_id,
         schedule=schedule,
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        end_date=datetime(2026, 6, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=64,
         default_args={"retries": retries, "retry_delay": timedelta(seconds=1)},
