@@ -204,3 +204,43 @@ def test_command_line_goes_from_npy_to_npy(tmp_path: Path, capsys: pytest.Captur
     np.save(array, np.arange(3))
     assert store_commands.main(["from-npy", str(array), str(tmp_path / "other")]) == 1
     assert "wanted are floats" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shape", [(250, 6), (0, 6)])
+def test_to_npy_writes_the_very_file_that_is_named(
+    tmp_path: Path, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "ROW_GROUP_ROWS", 16)
+    vectors = unit_vectors(*shape)
+    write(tmp_path / "store", vectors)
+    assert store_commands.main(["to-npy", str(tmp_path / "store"), str(tmp_path / "vectors")]) == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "vectors"), vectors)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "vectors"]
+
+
+def test_to_npy_of_a_damaged_store_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "store", unit_vectors(20, 6))
+    shard = tmp_path / "store" / "part-00000.parquet"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert store_commands.main(["to-npy", str(tmp_path / "store"), str(tmp_path / "vectors.npy")]) == 1
+    assert "part-00000.parquet has" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_files_that_are_no_arrays_and_paths_that_are_no_place_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "store", unit_vectors(3, 2))
+    np.savez(tmp_path / "several.npz", np.zeros((2, 3)))
+    (tmp_path / "empty.npy").touch()
+    np.save(tmp_path / "objects.npy", np.array([["a", 1]], dtype=object), allow_pickle=True)
+    for name in ("several.npz", "empty.npy", "objects.npy", "missing.npy"):
+        assert store_commands.main(["from-npy", str(tmp_path / name), str(tmp_path / "new")]) == 1
+        assert name in capsys.readouterr().err
+    np.save(tmp_path / "fine.npy", unit_vectors(3, 2))
+    for command in (
+        ["from-npy", str(tmp_path / "fine.npy"), str(tmp_path / "fine.npy" / "below")],
+        ["to-npy", str(tmp_path / "store"), str(tmp_path / "nowhere" / "x.npy")],
+    ):
+        assert store_commands.main(command) == 1
+        assert command[-1].rpartition("/")[0] in capsys.readouterr().err
