@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 import signal
@@ -19,10 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.bench_daily_run import ROOT, cpu_model
+from tests.benchmarks.bench_daily_run import ROOT, machine
 from tests.benchmarks.phase1.inputs import make_inputs
-from tests.benchmarks.phase1.processes import RIVALS
 from tests.benchmarks.phase1.tables import text_of
+from tests.benchmarks.processes import RIVALS
 
 FOLDER = ROOT / ".local" / "bench"
 READS = 300_000
@@ -54,17 +53,6 @@ def measure(part: int, result: dict[str, Any], reads: int) -> None:
         )
         rate = largest["reads_per_second_after_start"] / largest["cpus"]
         result["cost"] = cost_model.model(rate, current_prices())
-
-
-def machine() -> dict[str, Any]:
-    """What this was measured on."""
-    return {
-        "cpu": cpu_model(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": platform.platform(),
-        "load_average_at_start": [round(load, 2) for load in os.getloadavg()],
-    }
 
 
 def versions() -> dict[str, str]:

@@ -34,7 +34,7 @@ import dnaio
 import numpy as np
 
 from tests.benchmarks.phase1.inputs import Input
-from tests.benchmarks.phase1.processes import MeasurementFailed, measured
+from tests.benchmarks.processes import MeasurementFailed, measured
 
 SEQUENCES = {"cpu": {"dna-transformer": 4096, "bert-base": 96, "dnabert-2": 96}}
 SEQUENCES["cuda"] = {"dna-transformer": 65_536, "bert-base": 16_384, "dnabert-2": 16_384}
@@ -94,7 +94,7 @@ def one_way(model: str, way: str, directory: Path, sample: Path) -> dict[str, An
     row = {"model": model, "way": way}
     try:
         found = measured(
-            "models",
+            "phase1.models",
             *(way, str(directory), str(sample)),
             environment={"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"},
             threads=os.cpu_count() or 1,

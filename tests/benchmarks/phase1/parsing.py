@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from tests.benchmarks.phase1.inputs import ADAPTER, Input
-from tests.benchmarks.phase1.processes import measured
+from tests.benchmarks.processes import measured
 
 TRIM_QUALITY = 20
 MIN_LENGTH = 40
@@ -37,7 +37,7 @@ def compare(inputs: dict[str, Input]) -> list[dict[str, Any]]:
             for way in WAYS:
                 if way == "Bio.SeqIO" and not adapter:
                     continue  # parsing is what takes its time: once is enough
-                found = measured("parsing", way, adapter, *map(str, source.paths))
+                found = measured("phase1.parsing", way, adapter, *map(str, source.paths))
                 digests[way] = found.pop("digest")
                 seconds = min(found["seconds"])
                 rows.append(

@@ -22,8 +22,8 @@ from typing import Any
 from tasks.encoders.kmer import KmerMlp
 from tasks.encoders.sequences import Sequences
 from tests.benchmarks.phase1.inputs import Input
-from tests.benchmarks.phase1.processes import MeasurementFailed, measured
 from tests.benchmarks.phase1.service import BATCHES, REQUEST, Service, difference, s3_service
+from tests.benchmarks.processes import MeasurementFailed, measured
 
 CPUS = 2
 WAYS = {"ours": "ours", "loop": "one process, a loop", "ray": "plain Ray Data", "spark": "PySpark"}
@@ -103,7 +103,7 @@ def shares(stages: dict[str, Any], server_cpu_seconds: float, ours: dict[str, An
 def job(way: str, service: Service, encoder_uri: str, *options: str) -> dict[str, Any]:
     """One measurement of :mod:`tests.benchmarks.phase1.jobs`."""
     where = ("--data-uri", service.data_uri, "--encoder", encoder_uri, "--batches", *BATCHES)
-    return measured("jobs", way, *where, *options)
+    return measured("phase1.jobs", way, *where, *options)
 
 
 def kmer_mlp(folder: Path, source: Input) -> str:

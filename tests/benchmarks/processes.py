@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -25,6 +26,21 @@ class MeasurementFailed(Exception):
     """A measurement ended without a result; the message has the end of what it printed."""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended well.
+
+    :param out: what it wrote to standard output.
+    :param seconds: from its start to its end.
+    :param peak_memory_bytes: the largest sum of the proportional set sizes (shared pages are counted once) of the
+        process and all that it started, looked at four times a second.
+    """
+
+    out: str
+    seconds: float
+    peak_memory_bytes: int
+
+
 def measured(
     module: str,
     *arguments: str,
@@ -32,12 +48,34 @@ def measured(
     threads: int = 1,
     timeout_seconds: float = 600,
 ) -> dict[str, Any]:
-    """Run ``python -m tests.benchmarks.phase1.<module>``; gives the JSON object of its last line.
+    """Run ``python -m tests.benchmarks.<module>``; gives the JSON object of its last line.
 
-    ``peak_memory_bytes`` is added: the largest sum of the proportional set sizes (shared pages are counted once)
-    of the process and all that it started, looked at four times a second.
+    ``peak_memory_bytes`` of :class:`Ended` is added.
     """
-    command = [sys.executable, "-m", f"tests.benchmarks.phase1.{module}", *arguments]
+    ended = run_measured(
+        [sys.executable, "-m", f"tests.benchmarks.{module}", *arguments],
+        shown=" ".join(argument for argument in (module, *arguments) if "/" not in argument)[:90],
+        environment=environment,
+        threads=threads,
+        timeout_seconds=timeout_seconds,
+    )
+    result: dict[str, Any] = json.loads(ended.out.splitlines()[-1])
+    return {**result, "peak_memory_bytes": ended.peak_memory_bytes}
+
+
+def run_measured(
+    command: Sequence[str],
+    *,
+    shown: str,
+    environment: Mapping[str, str] | None = None,
+    threads: int = 1,
+    timeout_seconds: float = 600,
+) -> Ended:
+    """Run a command on so many threads of each library.
+
+    :param shown: what is said of it while it runs.
+    :raises MeasurementFailed: it exits otherwise than with 0, or takes too long.
+    """
     values = {
         **os.environ,
         **{name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")},
@@ -46,7 +84,6 @@ def measured(
         "HF_HUB_OFFLINE": "1",
         **(environment or {}),
     }
-    shown = " ".join(argument for argument in (module, *arguments) if "/" not in argument)[:90]
     print(f"measuring {shown} ", end="", file=sys.stderr, flush=True)
     started = time.monotonic()
     child = subprocess.Popen(
@@ -62,6 +99,7 @@ def measured(
     sampler.start()
     try:
         out, err = child.communicate(timeout=timeout_seconds)
+        seconds = time.monotonic() - started
     except BaseException as error:  # nothing is left behind when a person ends this either
         end_family(child.pid)
         if not isinstance(error, subprocess.TimeoutExpired):
@@ -73,8 +111,7 @@ def measured(
         print(f"({time.monotonic() - started:.0f} s)", file=sys.stderr, flush=True)
     if child.returncode != 0:
         raise MeasurementFailed(f"{' '.join(command)}\n{out[-2000:]}{err[-4000:]}")
-    result: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return {**result, "peak_memory_bytes": peak[0]}
+    return Ended(out, seconds, peak[0])
 
 
 def family_bytes(pid: int) -> int:
