@@ -24,6 +24,7 @@ from tasks.batches import Batch, BatchRequest, read_request
 from tasks.encoders.protocol import load_encoder
 from tasks.errors import InvalidInput, StrandloopError
 from tasks.landing import LandingManifest, read_manifest
+from tasks.learning.first_version import needs_training
 from tasks.object_store import ObjectStore
 from tasks.pipeline import finished_parts, pipeline
 from tasks.progress import Progress
@@ -54,8 +55,11 @@ def embed(data_uri: str, batch_id: str, *, stall_seconds: float = STALL_SECONDS)
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
     print(f"encoder asked for: {request.encoder}", flush=True)
-    pin = ray.remote(num_cpus=_training_cpus())(pin_encoder)
-    encoder_uri = _answer(pin.remote(data_uri, batch_id, request, landing))
+    if needs_training(store, batch, request.encoder):
+        pin = ray.remote(num_cpus=_training_cpus())(pin_encoder)
+        encoder_uri = _answer(pin.remote(data_uri, batch_id, request, landing))
+    else:
+        encoder_uri = pin_encoder(data_uri, batch_id, request, landing)
     print(f"encoder: {encoder_uri}", flush=True)
     encoder = load_encoder(encoder_uri, encoders=batch.encoders, store=store)
     progress = Progress(

@@ -6,13 +6,16 @@ import json
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tasks.encoders.model import EncoderModel
+from tasks.encoders.kmer_on_cpu import KmerMlpOnCpu, gpu_in_reach
 from tasks.encoders.node_cache import sha256_of
 from tasks.encoders.protocol import Encoder, EncoderUri
 from tasks.encoders.registry import CONFIG_FILE, WEIGHTS_FILE
 from tasks.errors import InvalidEncoder
+
+if TYPE_CHECKING:  # torch is loaded only where it is needed
+    from tasks.encoders.model import EncoderModel
 
 BY_NAME = {
     "kmer-mlp": ("tasks.encoders.kmer", "KmerMlp"),
@@ -34,9 +37,10 @@ def architecture_named(name: str) -> type[EncoderModel]:
     return architecture
 
 
-def load_directory(directory: Path, address: EncoderUri) -> Encoder:
+def load_directory(directory: Path, address: EncoderUri, *, to_train: bool) -> Encoder:
     """The encoder whose files are in ``directory``; what was not trained here goes to :mod:`tasks.encoders.hf`.
 
+    :param to_train: what was trained here comes as the network that can be trained further.
     :raises InvalidEncoder: its files do not fit together, or an option does not apply to it.
     """
     name = _trained_here(_config_in(directory))
@@ -48,7 +52,11 @@ def load_directory(directory: Path, address: EncoderUri) -> Encoder:
         raise InvalidEncoder(f"{address}: the only option of {name} is average=reverse-complement")
     if not (directory / WEIGHTS_FILE).is_file():
         raise InvalidEncoder(f"{directory} holds no encoder: {WEIGHTS_FILE} is missing")
-    model = architecture_named(name).load(directory)
+    model: EncoderModel | KmerMlpOnCpu
+    if name == "kmer-mlp" and not to_train and not gpu_in_reach():
+        model = KmerMlpOnCpu.load(directory)
+    else:
+        model = architecture_named(name).load(directory)
     model.uri = str(address)
     model.revision = sha256_of(directory / WEIGHTS_FILE)
     return model

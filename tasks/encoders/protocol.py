@@ -100,10 +100,11 @@ class EncoderUri:
         return f"{self.scheme}://{quote(self.target, safe='/+')}{version}{query}"
 
 
-def load_encoder(uri: str, *, encoders: ObjectUri, store: ObjectStore) -> Encoder:
+def load_encoder(uri: str, *, encoders: ObjectUri, store: ObjectStore, to_train: bool = False) -> Encoder:
     """Load the encoder that ``uri`` names, checksums verified.
 
     :param encoders: the registry's root (:attr:`tasks.batches.Batch.encoders`).
+    :param to_train: a network of ours comes as :class:`tasks.encoders.model.EncoderModel`.
     :raises InvalidEncoder: the URI cannot be understood, there is no such encoder or version, its files are
         not what their checksums say, or an option does not apply to it.
     :raises StorageError: its files are not on this node and cannot be fetched now.
@@ -115,7 +116,7 @@ def load_encoder(uri: str, *, encoders: ObjectUri, store: ObjectStore) -> Encode
             raise InvalidEncoder(
                 f"{uri} has no promoted version below {encoders}; a batch that asks for it trains the first one"
             )
-    encoder = _load(address.one_strand(), Registry(store, encoders))
+    encoder = _load(address.one_strand(), Registry(store, encoders), to_train=to_train)
     encoder.uri = str(address)
     if "average" not in address.options:
         return encoder
@@ -124,7 +125,7 @@ def load_encoder(uri: str, *, encoders: ObjectUri, store: ObjectStore) -> Encode
     return StrandAverage(encoder, address.options["average"])
 
 
-def _load(address: EncoderUri, registry: Registry) -> Encoder:
+def _load(address: EncoderUri, registry: Registry, *, to_train: bool) -> Encoder:
     # What an encoder needs is loaded only where it is: torch above all.
     if address.scheme == "kmer":
         from tasks.encoders.profile import KmerProfile
@@ -142,8 +143,10 @@ def _load(address: EncoderUri, registry: Registry) -> Encoder:
     from tasks.encoders.architectures import load_directory
 
     if address.scheme == "file":
-        return load_directory(Path(address.target), address)
-    return load_directory(registry.on_this_node(address.target, str(address.version)), address)
+        directory = Path(address.target)
+    else:
+        directory = registry.on_this_node(address.target, str(address.version))
+    return load_directory(directory, address, to_train=to_train)
 
 
 def _advice(scheme: str) -> str:

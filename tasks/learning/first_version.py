@@ -38,6 +38,17 @@ def ensure_encoder(
     return str(store.get_json(pin)["uri"])
 
 
+def needs_training(store: ObjectStore, batch: Batch, requested_uri: str) -> bool:
+    """Whether :func:`ensure_encoder` has to train a first version.
+
+    :raises InvalidEncoder: the URI cannot be understood.
+    """
+    address = EncoderUri.parse(requested_uri)
+    if address.scheme != "registry" or address.version is not None:
+        return False
+    return Registry(store, batch.encoders).current(address.target) is None
+
+
 def train_first(
     name: str, reads: pa.Table, directory: Path, *, batch_id: str, steps: int | None = None
 ) -> dict[str, Any]:
@@ -100,7 +111,7 @@ def _resolve(
 ) -> EncoderUri:
     registry = Registry(store, batch.encoders)
     if address.scheme == "registry" and address.version is None:
-        if registry.current(address.target) is None:
+        if needs_training(store, batch, str(address)):
             with tempfile.TemporaryDirectory(prefix="strandloop-encoder-") as directory:
                 card = train_first(address.target, sample_reads(), Path(directory), batch_id=batch.batch_id)
                 version = registry.register(address.target, Path(directory), card, parent=None)

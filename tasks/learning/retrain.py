@@ -83,7 +83,8 @@ def retrain(
     address = EncoderUri.parse(uri)
     parent = None
     if address.scheme == "registry":
-        parent = load_encoder(str(address.one_strand()), encoders=batch.encoders, store=store)
+        one_strand = str(address.one_strand())
+        parent = load_encoder(one_strand, encoders=batch.encoders, store=store, to_train=True)
     if not isinstance(parent, EncoderModel):
         done = Retraining(
             uri, None, False, f"{uri} is not in the registry, so it stays as it is", {}, {}, {}, 0

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +8,20 @@ import pytest
 import torch
 
 from tasks.encoders.kmer import KmerMlp
+from tasks.encoders.kmer_on_cpu import KmerMlpOnCpu
 from tasks.encoders.sequences import Sequences
+from tasks.errors import InvalidEncoder
 
+LOADS_WITHOUT_TORCH = """
+import sys
+from tasks.encoders import architectures
+from tasks.encoders.protocol import load_encoder
+from tasks.object_store import ObjectStore, ObjectUri
+architectures.gpu_in_reach = lambda: False
+encoder = load_encoder(sys.argv[1], encoders=ObjectUri.parse("s3://none/encoders"), store=ObjectStore())
+print("torch" in sys.modules)
+print(type(encoder).__name__)
+"""
 PAIRS = {"A": "T", "C": "G", "G": "C", "T": "A"}
 
 
@@ -44,7 +58,7 @@ def test_neither_batch_size_nor_order_changes_a_vector(monkeypatch: pytest.Monke
     whole = model.encode_sequences(reads)
     order = np.random.default_rng(0).permutation(70)
     for batch_reads in (1, 3, 64):
-        monkeypatch.setattr("tasks.encoders.kmer.BATCH_READS", batch_reads)
+        monkeypatch.setattr("tasks.encoders.kmer_on_cpu.BATCH_READS", batch_reads)
         np.testing.assert_allclose(model.encode_sequences(reads.take(order)), whole[order], atol=1e-6)
 
 
@@ -66,6 +80,26 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         KmerMlp.load(tmp_path).encode_sequences(reads), model.encode_sequences(reads)
     )
+
+
+def test_no_worker_without_a_gpu_loads_torch(tmp_path: Path) -> None:
+    KmerMlp(dim=8).save(tmp_path)
+    told = subprocess.run(
+        [sys.executable, "-c", LOADS_WITHOUT_TORCH, tmp_path.as_uri()],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert told.splitlines() == ["False", KmerMlpOnCpu.__name__]
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    KmerMlp(dim=8).save(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"dim": 8', '"dim": 9'))
+    for network in (KmerMlp, KmerMlpOnCpu):
+        with pytest.raises(InvalidEncoder, match="no strandloop-kmer-mlp encoder"):
+            network.load(tmp_path)
 
 
 def test_the_seed_decides_the_weights() -> None:
