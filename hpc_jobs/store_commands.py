@@ -17,7 +17,7 @@ from hpc_jobs.vector_dtypes import DTYPES
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``info``, ``verify``, ``from-npy``, ``to-npy`` and ``export``; exit status 1 with what was wrong and where."""
+    """``info``, ``verify``, ``from-npy``, ``to-npy``, ``export``; exit status 1, with what was wrong on stderr."""
     parser = argparse.ArgumentParser(prog="python -m hpc_jobs.store", description="Embedding stores.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, intent in (("info", "print what a store holds"), ("verify", "check every shard")):

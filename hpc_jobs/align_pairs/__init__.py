@@ -1,0 +1,1 @@
+"""From similar reads to overlapping ones: the pairs of a k-NN graph, aligned."""
