@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -59,7 +60,10 @@ def main() -> int:
         remove_duplicates=options.remove_duplicates,
         quality_encoding=options.quality_encoding,
     )
-    print(json.dumps(check.to_json(), indent=2))
+    try:
+        print(json.dumps(check.to_json(), indent=2), flush=True)
+    except BrokenPipeError:  # `check FILE | head`: nobody reads the rest, and the interpreter must not try again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if check.is_clean else 1
 
 

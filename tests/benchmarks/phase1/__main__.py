@@ -40,7 +40,7 @@ def measure(part: int, result: dict[str, Any], reads: int) -> None:
     if part == 1:
         result["parsing"] = parsing.compare(inputs)
     elif part == 2:
-        result["whole_job"] = whole_job.compare(inputs["short"])
+        result["whole_job"] = whole_job.compare(inputs)
     elif part == 3:
         result["models"] = models.compare(inputs, min(1.0, reads / READS))
     else:

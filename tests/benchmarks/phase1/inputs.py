@@ -75,6 +75,18 @@ def head_of(source: Input, folder: Path, reads: int) -> Input:
     return Input(name="head", **{**fields, "paths": tuple(folder / file for file in fields["paths"])})
 
 
+def repeated(source: Input, folder: Path, times: int, *, name: str) -> Input:
+    """The files of ``source`` so many times, under other names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number in range(1, times + 1):
+        for path in source.paths:
+            paths.append(folder / f"copy{number}.{path.name}")
+            paths[-1].symlink_to(path)
+    sums = {field: times * getattr(source, field) for field in ("reads", "bases", "text_bytes", "gzip_bytes")}
+    return Input(name=name, paths=tuple(paths), **sums)
+
+
 def _first_lines(path: Path, lines: int) -> bytes:
     with gzip.open(path) as text:
         return b"".join(line for line, _ in zip(text, range(lines), strict=False))

@@ -35,8 +35,8 @@ REQUEST = {
     "adapter": "",
     "adapter_mate": "",
     "remove_duplicates": False,
-    "window_bases": 2000,
-    "window_overlap_bases": 200,
+    "window_bases": 0,
+    "window_overlap_bases": 0,
     "vector_dtype": "float32",
 }
 

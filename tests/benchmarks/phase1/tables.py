@@ -27,15 +27,16 @@ def parsing(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def whole_job(encoders: dict[str, Any]) -> str:
+def whole_job(cases: list[dict[str, Any]]) -> str:
     """Part 2."""
     lines = ["2. Whole job, S3 to S3, 2 CPUs; the same rows"]
     lines.append(
-        f"{'encoder':10}{'':22}{'engine s':>9}{'small s':>9}{'batch s':>9}{'reads/s':>10}{'peak MiB':>10}"
+        f"{'input':7}{'encoder':10}{'':22}{'engine s':>9}{'small s':>9}{'batch s':>9}"
+        f"{'reads/s':>10}{'peak MiB':>10}"
     )
-    for encoder, found in encoders.items():
+    for found in cases:
         for row in found["rows"]:
-            head = f"{encoder:10}{row['way']:22}"
+            head = f"{found['input']:7}{found['encoder']:10}{row['way']:22}"
             if "not_measured" in row:
                 lines.append(f"{head} not measured: {row['not_measured']}")
                 continue
@@ -47,11 +48,17 @@ def whole_job(encoders: dict[str, Any]) -> str:
             f"{name} {stage['cpu_seconds']:.1f} s CPU ({found['reads'] / stage['seconds']:,.0f} reads/s)"
             for name, stage in found["stages"].items()
         )
-        lines.append(f"{'':10}alone: {stages}; S3 server {found['server_cpu_seconds']:.1f} s CPU")
+        lines.append(f"{'':17}alone: {stages}; S3 server {found['server_cpu_seconds']:.1f} s CPU")
         lines.append(
-            f"{'':10}ideal {found['ideal_seconds']:.1f} s = {found['share_of_stages']:.0%} of our time; with the "
-            f"server's CPU {found['share_with_server']:.0%}; without the start {found['share_after_start']:.0%}"
+            f"{'':17}ideal {found['ideal_seconds']:.1f} s = {found['share_of_stages']:.0%} of our time; with the "
+            f"server's CPU {found['share_with_server']:.0%}"
         )
+        if "margin" in found:
+            rates = found["margin"]["reads_per_second"]
+            each = ", ".join(f"{way} {rate:,} reads/s" for way, rate in rates.items())
+            lines.append(
+                f"{'':17}at the margin: {each}; ideal {found['margin']['share_of_stages']:.0%} of our time"
+            )
     return "\n".join(lines)
 
 
