@@ -22,6 +22,7 @@ from hpc_jobs import neighbours
 from hpc_jobs import store as embedding_store
 from hpc_jobs.checked_file import sha256_of
 from hpc_jobs.neighbours import NeighboursError
+from hpc_jobs.read_graph import memory
 from hpc_jobs.store import StoreError
 from tasks import results
 from tasks.batches import Batch
@@ -43,10 +44,11 @@ CLUSTERS_SCHEMA = pa.schema([pa.field("read_id", pa.string(), False), pa.field("
 def collect(data_uri: str, batch_id: str, *, store_directory: Path, knn_directory: Path) -> dict[str, Any]:
     """Publish ``graph/`` and ``clusters/`` of the batch; what stands there for this k-NN result stays.
 
-    Needs the whole graph in memory: some 200 bytes an edge.
+    Needs the whole graph in memory: :mod:`hpc_jobs.read_graph.memory` says how much.
 
     :return: ``status``, reads, edges, k, encoder_uri and clusters.
-    :raises InvalidInput: the k-NN result is unfinished, or of another store than this batch's.
+    :raises InvalidInput: the k-NN result is unfinished, of another store than this batch's, or too large for this
+        node.
     :raises ConflictingResult: the graph of another k-NN result is published already.
     """
     objects, batch = ObjectStore(), Batch(data_uri, batch_id)
@@ -67,11 +69,15 @@ def collect(data_uri: str, batch_id: str, *, store_directory: Path, knn_director
     graph = _published(objects, batch, "graph", details)
     clusters = _published(objects, batch, "clusters", {"store_sha256": found.store_sha256, "k": found.k})
     status = "unchanged" if graph and clusters else "written"
-    if not graph or not clusters:
-        table = neighbours.read(knn_directory)
-        read_ids = embedding_store.read_ids(store_directory, 0, manifest.rows)
-    if not clusters:
-        clusters = _publish_clusters(objects, batch, table, read_ids, found)
+    try:
+        if not graph or not clusters:
+            memory.check_knn(found.edges)
+            table = neighbours.read(knn_directory)
+            read_ids = embedding_store.read_ids(store_directory, 0, manifest.rows)
+        if not clusters:
+            clusters = _publish_clusters(objects, batch, table, read_ids, found)
+    except memory.GraphTooLarge as error:
+        raise InvalidInput(f"batch {batch_id!r}: {error}") from error
     if not graph:
         results.publish(objects, batch.results / "graph", _graph_files(table, read_ids), details)
     return {"status": status, **details, "clusters": clusters.details["clusters"]}

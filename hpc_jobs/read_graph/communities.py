@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import igraph
 import numpy as np
 
+from hpc_jobs.read_graph import memory
 from hpc_jobs.read_graph.mutual import Edges
 
 METHOD = "Leiden, modularity, mutual k-NN weighted by cosine (igraph)"
@@ -34,10 +35,13 @@ class Communities:
 def find_communities(rows: int, edges: Edges) -> Communities:
     """Leiden communities (Traag, Waltman and van Eck 2019) of a graph of ``rows`` reads, with a fixed seed.
 
-    A read without edges is a community of its own. The graph lives in the memory of one node: about 100 bytes
-    an edge, so some 10^8 reads with k = 10 on 128 GiB. igraph's Leiden was 13 times as fast as leidenalg's
-    on 50,000 reads (0.3 s), with the same modularity.
+    A read without edges is a community of its own. The graph lives in the memory of one node; how large it may
+    be: :mod:`hpc_jobs.read_graph.memory`. igraph's Leiden was 13 times as fast as leidenalg's on 50,000 reads
+    (0.3 s), with the same modularity.
+
+    :raises GraphTooLarge: it does not fit the memory that is free.
     """
+    memory.check_graph(rows, len(edges.first))
     if rows == 0:
         return Communities(np.empty(0, np.int32), np.empty(0, np.int64), 0.0, 0)
     graph = igraph.Graph(rows, np.column_stack([edges.first, edges.second]))

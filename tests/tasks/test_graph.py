@@ -13,6 +13,7 @@ from hpc_jobs import neighbours
 from hpc_jobs import store as embedding_store
 from hpc_jobs.checked_file import sha256_of
 from hpc_jobs.mpi_dna_seq.tiles import Best, Block, Comparison
+from hpc_jobs.read_graph import memory
 from tasks import graph, results
 from tasks.batches import Batch
 from tasks.errors import ConflictingResult, InvalidInput, StorageError
@@ -129,6 +130,18 @@ def test_small_batches(batch: Batch, tmp_path: Path, reads: int, edges: int) -> 
     where = stage(tmp_path, batch, three_groups()[:reads])
     assert graph.collect(batch.data_uri, batch.batch_id, **where)["edges"] == edges
     assert graph.verify_graph(batch.data_uri, batch.batch_id)["edges"] == edges
+
+
+def test_a_graph_that_does_not_fit_the_node_is_refused_and_not_published(
+    batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = stage(tmp_path, batch, three_groups())
+    for free_bytes in (READS * K, 70 * READS * K):  # too little to read it, too little for communities
+        monkeypatch.setattr(memory, "available_bytes", lambda free=free_bytes: free)
+        with pytest.raises(InvalidInput, match=r"batch '2026-11-20': a graph of .* node with more memory"):
+            graph.collect(batch.data_uri, batch.batch_id, **where)
+    assert results.find(ObjectStore(), batch.results / "clusters") is None
+    assert results.find(ObjectStore(), batch.results / "graph") is None
 
 
 def test_results_of_different_stores_are_not_mixed(batch: Batch, tmp_path: Path) -> None:
