@@ -39,7 +39,9 @@ class NodeReads:
         """Reserve the memory, empty; collective."""
         self._manifest = manifest
         self._bases = bases
-        self._node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+        node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+        assert isinstance(node, MPI.Intracomm)
+        self._node = node
         offsets_bytes = 8 * (manifest.rows + 1)
         size = offsets_bytes + sum(bases) if self._node.rank == 0 else 0
         self._window = MPI.Win.Allocate_shared(size, 1, MPI.INFO_NULL, self._node)
