@@ -62,7 +62,9 @@ def main() -> int:
     )
     try:
         print(json.dumps(check.to_json(), indent=2), flush=True)
-    except BrokenPipeError:  # `check FILE | head`: nobody reads the rest, and the interpreter must not try again
+    except (
+        BrokenPipeError
+    ):  # `check FILE | head`: nobody reads the rest, and the interpreter must not try again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if check.is_clean else 1
 

@@ -11,8 +11,8 @@ import numpy as np
 from tasks.compiled import compiled
 from tasks.reads.block import ReadBlock
 from tasks.reads.duplicates import CopyCounts
+from tasks.reads.length_bins import LONGEST_EXACT, SHORTEST_OF_BIN
 
-LONGEST_BINNED = 1000
 HIGHEST_QUALITY = 60
 POSITIONS = 500
 BASES = "ACGTN"
@@ -30,7 +30,7 @@ class ReadProfile:
     ``position_count``.
 
     :param bases: number of bases.
-    :param lengths: reads by length, 0 to 1000 bases, and longer ones in the last bin (1002).
+    :param lengths: reads by length, in the bins of :mod:`tasks.reads.length_bins` (1321).
     :param mean_qualities: reads by mean Phred value rounded down, 0 to 60; higher ones count as 60 (61).
     :param gc_percents: reads by G + C among their A, C, G and T, percent rounded; without any, 0 (101).
     :param position_quality_sum: Phred values summed per position of the read, the first 500 (500).
@@ -40,7 +40,7 @@ class ReadProfile:
     """
 
     bases: int = 0
-    lengths: np.ndarray = field(default_factory=_zeros(LONGEST_BINNED + 2))
+    lengths: np.ndarray = field(default_factory=_zeros(len(SHORTEST_OF_BIN)))
     mean_qualities: np.ndarray = field(default_factory=_zeros(HIGHEST_QUALITY + 1))
     gc_percents: np.ndarray = field(default_factory=_zeros(101))
     position_quality_sum: np.ndarray = field(default_factory=_zeros(POSITIONS))
@@ -123,7 +123,10 @@ def _count_sequences(
             gc += (base == 71) | (base == 67)  # G, C
         for base in bases:
             called += base != 78  # N
-        lengths[min(len(bases), len(lengths) - 1)] += 1
+        length = len(bases)
+        if length > LONGEST_EXACT:
+            length = np.searchsorted(SHORTEST_OF_BIN, length, side="right") - 1
+        lengths[length] += 1
         gc_percents[(200 * gc + called) // (2 * called) if called else 0] += 1
         for position in range(min(len(bases), len(coded))):
             coded[position, (bases[position] >> 1) & 7] += 1

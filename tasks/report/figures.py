@@ -16,7 +16,9 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from tasks.reads.length_bins import LONGEST_EXACT
 
 BEFORE, AFTER = "#a9b2ba", "#0f6b74"
 INK, FAINT, OTHERS = "#2b3137", "#d9dde1", "#c4cacf"
@@ -33,6 +35,8 @@ CLUSTER_COLOURS = (
 )
 """Of clusters 0 to 8, told apart by people with the common colour vision deficiencies; others are grey."""
 
+BARS_PER_DOUBLING = 8
+"""Of read lengths; divides the bins per doubling that lengths are counted in."""
 BASE_COLOURS = {"A": "#6f9a3c", "C": "#5b68b0", "G": "#d1793a", "T": "#b3435f", "N": "#8b939a"}
 
 # Text stays text, set in the reader's own sans-serif font like the rest of the page.
@@ -84,20 +88,53 @@ def before_and_after(before: np.ndarray, after: np.ndarray, *, label: str, width
     :param label: the measure and its unit.
     :param width: fewest values that share a bar.
     """
+    shown = np.flatnonzero(before + after)
+    low, high = (int(shown[0]), int(shown[-1]) + 1) if len(shown) else (0, 1)
+    low, high = min(low, max(high - 10, 0)), max(high, low + 10)
+    step = max(width, -(-(high - low) // 80))
+    return _stairs(np.arange(len(before)), before, after, np.arange(low, high + step, step), label=label)
+
+
+def lengths(before: np.ndarray, after: np.ndarray, shortest_of_bin: np.ndarray) -> str:
+    """Reads by length, before and after; on a logarithmic axis where one has more than 1,000 bases.
+
+    :param before: int (bins,), reads; ``after`` is the same.
+    :param shortest_of_bin: int (that many bins or more,), bases.
+    """
+    shown = shortest_of_bin[np.flatnonzero(before + after)]
+    if not len(shown) or shown[-1] <= LONGEST_EXACT:
+        return before_and_after(before, after, label="Bases")
+    first, last = (BARS_PER_DOUBLING * np.log2(max(end, 1) / LONGEST_EXACT) for end in (shown[0], shown[-1]))
+    bars = np.arange(np.floor(first), np.floor(last) + 2)
+    # Bars end where bins end: else one would have more bins than the next. Half a base below, no length is lost.
+    edges = LONGEST_EXACT * 2 ** (bars / BARS_PER_DOUBLING) - 0.5
+    return _stairs(shortest_of_bin[: len(before)], before, after, edges, label="Bases", scale="log")
+
+
+def _stairs(
+    values: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    edges: np.ndarray,
+    *,
+    label: str,
+    scale: str = "linear",
+) -> str:
+    """``before`` filled and ``after`` as a line: reads by value, between ``edges``."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes(label, "Reads")
-        shown = np.flatnonzero(before + after)
-        low, high = (int(shown[0]), int(shown[-1]) + 1) if len(shown) else (0, 1)
-        low, high = min(low, max(high - 10, 0)), max(high, low + 10)
-        step = max(width, -(-(high - low) // 80))
-        edges = np.arange(low, high + step, step)
+        axes.set_xscale(scale)
         for counts, colour, name, filled in (
             (before, BEFORE, "before", True),
             (after, AFTER, "after", False),
         ):
-            heights = np.histogram(np.arange(len(counts)), edges, weights=counts)[0]
+            heights = np.histogram(values, edges, weights=counts)[0]
             axes.stairs(heights, edges, fill=filled, color=colour, label=name, linewidth=0 if filled else 1.3)
-        _pad(axes, edges)
+        if scale == "linear":
+            _pad(axes, edges)
+        else:
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.legend(loc="upper left", ncols=2, bbox_to_anchor=(0, 1.14), borderpad=0)
         return _svg(figure)
 

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tasks.reads.length_bins import SHORTEST_OF_BIN
 from tasks.report import figures
 
-OVERFLOW = 1001
-"""The bin of all lengths from here on."""
-OVERFLOW_LABEL = "Bases (more than 1,000 counted as 1,001)"
 COPY_LEVELS = {"1": 1, "2": 2, "3": 3, "4": 4, "5–9": 5, "10–99": 10, "100+": 100}
 """Label and fewest copies of the levels of duplication."""
 
@@ -116,7 +114,11 @@ def _figures(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Qualit
     return [
         QualityFigure(title, f"{title}: mean quality at each position, before and after", by_position),
         histogram("mean_qualities", "Mean quality of a read", "Mean base quality (Phred)"),
-        histogram("lengths", "Length", "Bases" if len(before["lengths"]) <= OVERFLOW else OVERFLOW_LABEL),
+        QualityFigure(
+            "Length",
+            "Length: histograms before and after the quality filter",
+            figures.lengths(*_aligned(before["lengths"], after["lengths"]), SHORTEST_OF_BIN),
+        ),
         # One base of a short read is more than half a percent, so bars of one percent would be a comb.
         histogram("gc_percents", "GC content", "G and C among the known bases (%)", width=2),
         QualityFigure(

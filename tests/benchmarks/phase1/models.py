@@ -12,8 +12,8 @@ inputs give together: four of five are short reads, the others windows of at mos
     Its architecture, in its published layout. Rivals load that only by running the Python code that comes with
     the published weights, so ``bert-base`` stands in for it there.
 
-``ours, compiled`` is ours with ``torch.compile`` around the network, for shapes that change; what compiling takes is
-in ``warm_seconds``, the time of the first pass over the same sequences.
+``ours, compiled`` is ours with ``torch.compile`` around the network, for shapes that change; what compiling takes
+is in ``warm_seconds``, the time of the first pass over the same sequences.
 
 The pipeline is ``feature-extraction`` with batch_size 64, its states averaged; sentence-transformers sorts by
 length by itself. Tokens are the real ones, without padding, and without what is beyond 512 of a sequence.

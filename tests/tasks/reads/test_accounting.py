@@ -7,11 +7,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tasks.reads.accounting import QualityAccounting, UnbalancedAccounting
 from tasks.reads.block import ReadBlock
 from tasks.reads.block_builder import BlockLimits
+from tasks.reads.length_bins import SHORTEST_OF_BIN
 from tasks.reads.profile import ReadProfile
 from tasks.reads.quality import QualityFilter
 from tasks.reads.simulate import Library, random_genomes, simulate
@@ -72,7 +74,7 @@ def test_json_gives_the_same_accounting_back(damaged: bytes) -> None:
 def test_a_profile_is_what_the_reads_are(block_of: Callable[..., ReadBlock]) -> None:
     profile = ReadProfile.of(block_of(("GGCA", [10, 20, 30, 40]), ("NN", [2, 3]), ("A" * 1500, [93] * 1500)))
     assert profile.bases == 1506
-    assert {n: c for n, c in enumerate(profile.lengths.tolist()) if c} == {2: 1, 4: 1, 1001: 1}
+    assert {n: c for n, c in enumerate(profile.lengths.tolist()) if c} == {2: 1, 4: 1, 1009: 1}
     assert {n: c for n, c in enumerate(profile.mean_qualities.tolist()) if c} == {2: 1, 25: 1, 60: 1}
     assert {n: c for n, c in enumerate(profile.gc_percents.tolist()) if c} == {0: 2, 75: 1}
     assert profile.position_count[:5].tolist() == [3, 3, 2, 2, 1]
@@ -85,6 +87,26 @@ def test_a_profile_is_what_the_reads_are(block_of: Callable[..., ReadBlock]) -> 
     ]
     assert profile.copies.counts.tolist() == [1, 1, 1]
     assert len(profile.position_count) == 500
+
+
+@pytest.mark.parametrize(
+    ("length", "shortest", "next_shortest"),
+    [
+        (999, 999, 1000),
+        (1000, 1000, 1045),
+        (1044, 1000, 1045),
+        (1045, 1045, 1091),
+        (1999, 1916, 2000),
+        (2000, 2000, 2089),
+        (1 << 20, 1_024_000, 1_069_337),
+    ],
+)
+def test_long_reads_are_counted_in_bins_of_a_sixteenth_of_a_doubling(
+    block_of: Callable[..., ReadBlock], length: int, shortest: int, next_shortest: int
+) -> None:
+    profile = ReadProfile.of(block_of(("A" * length, [30] * length)))
+    [counted] = np.flatnonzero(profile.lengths)
+    assert SHORTEST_OF_BIN[counted : counted + 2].tolist() == [shortest, next_shortest]
 
 
 def test_reads_without_qualities_are_in_no_histogram_of_quality(block_of: Callable[..., ReadBlock]) -> None:

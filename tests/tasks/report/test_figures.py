@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from tasks.reads.length_bins import SHORTEST_OF_BIN
 from tasks.report import figures
 from tasks.report.neighbourhoods import COSINE_EDGES
 
@@ -21,7 +22,9 @@ DRAWINGS: dict[str, Callable[[], str]] = {
     "quality": lambda: figures.quality_by_position(np.linspace(38, 12, 150), np.linspace(38, 25, 90)),
     "quality of one base": lambda: figures.quality_by_position(np.array([30.0]), np.array([30.0])),
     "quality, nothing kept": lambda: figures.quality_by_position(np.array([30.0]), np.array([])),
-    "lengths": lambda: figures.before_and_after(np.arange(1002), np.arange(1002) // 2, label="Bases"),
+    "lengths": lambda: figures.lengths(np.arange(900), np.arange(900) // 2, SHORTEST_OF_BIN),
+    "long reads": lambda: figures.lengths(np.arange(1200), np.arange(1200) // 2, SHORTEST_OF_BIN),
+    "lengths, no reads": lambda: figures.lengths(NOTHING, NOTHING, SHORTEST_OF_BIN),
     "one length": lambda: figures.before_and_after(ONE, ONE, label="Bases"),
     "no reads": lambda: figures.before_and_after(NOTHING, NOTHING, label="Bases"),
     "bases": lambda: figures.bases_by_position(
@@ -54,9 +57,17 @@ def test_a_figure_is_a_document_of_its_own(name: str) -> None:
     assert "DejaVu" not in text
 
 
-@pytest.mark.parametrize("name", ["quality", "lengths", "similarity", "map"])
+@pytest.mark.parametrize("name", ["quality", "lengths", "long reads", "similarity", "map"])
 def test_the_same_numbers_give_the_same_bytes(name: str) -> None:
     assert DRAWINGS[name]() == DRAWINGS[name]()
+
+
+def test_long_reads_are_shown_on_a_logarithmic_axis() -> None:
+    counts = np.zeros(len(SHORTEST_OF_BIN), np.int64)
+    counts[[150, 1000 + 16, 1000 + 5 * 16]] = 5  # 150, 2,000 and 32,000 bases
+    text = svg_of(figures.lengths(counts, counts, SHORTEST_OF_BIN))
+    ticks = {label.strip() for label in re.findall(r">\s*([\d,]+)\s*</text>", text)}
+    assert {"1,000", "10,000"} <= ticks
 
 
 def test_large_clusters_are_numbered_as_in_the_table() -> None:
