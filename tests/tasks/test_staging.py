@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 from hpc_jobs import store as embedding_store
+from tasks import results
 from tasks.errors import InvalidInput, StorageError
 from tasks.object_store import ObjectStore, ObjectUri
-from tasks.staging import main, pull
+from tasks.staging import main, pull, pull_reads
 
 
 @pytest.fixture
@@ -106,3 +107,38 @@ def test_the_command_ends_with_its_summary(
     for status in ("written", "unchanged"):
         assert main(["pull", "--embeddings", str(embeddings), "--to", str(tmp_path / "copy")]) == 0
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["status"] == status
+
+
+def test_reads_come_with_their_vectors(
+    objects: ObjectStore, embeddings: ObjectUri, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(objects, embeddings, tmp_path)
+    prefix = ObjectUri.parse(str(embeddings).replace("/embeddings", "/reads"))
+    bodies = {"ecoli-00000.parquet": b"reads", "ecoli-00001.parquet": b"more reads"}
+    copy = tmp_path / "reads"
+    command = ["pull", "--embeddings", str(embeddings), "--to", str(tmp_path / "copy")]
+    command += ["--reads", str(prefix), "--reads-to", str(copy)]
+    assert main(command) == 1
+    assert "/reads has no manifest.json" in capsys.readouterr().err
+
+    results.publish(objects, prefix, bodies, {})
+    for status, fetched in (("written", 2), ("unchanged", 0)):
+        assert main(command) == 0
+        told = json.loads(capsys.readouterr().out.splitlines()[-1])["reads"]
+        assert (told["status"], told["files"], told["fetched"]) == (status, 2, fetched)
+        assert {path.name: path.read_bytes() for path in copy.glob("*.parquet")} == bodies
+
+    (copy / "ecoli-00000.parquet").write_bytes(b"half")
+    assert pull_reads(objects, prefix, copy)["fetched"] == 1
+    assert (copy / "ecoli-00000.parquet").read_bytes() == b"reads"
+    objects.put_bytes(prefix / "ecoli-00001.parquet", b"something else")
+    (copy / "ecoli-00001.parquet").unlink()
+    with pytest.raises(StorageError, match=r"ecoli-00001\.parquet does not have the SHA-256"):
+        pull_reads(objects, prefix, copy)
+    assert not (copy / "manifest.json").exists()
+
+
+def test_reads_without_a_place_for_them_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["pull", "--embeddings", "s3://b/e", "--to", "x", "--reads", "s3://b/r"])
+    assert "--reads and --reads-to go together" in capsys.readouterr().err
