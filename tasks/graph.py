@@ -1,7 +1,8 @@
 """From the k-NN result on the shared file system to the published graph and clusters of a batch.
 
-``python -m tasks.graph collect --store DIR --knn DIR --data-uri s3://… --batch-id …``, on one Slurm node.
-``graph/`` names reads instead of rows; ``clusters/`` holds the communities of the mutual neighbours.
+``python -m tasks.graph collect --store DIR --knn DIR --overlaps DIR --data-uri s3://… --batch-id …``, on one Slurm
+node. ``graph/`` names reads instead of rows; ``clusters/`` holds the communities of the mutual neighbours,
+``overlaps/`` those of them that alignment confirmed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from hpc_jobs.checked_file import sha256_of
 from hpc_jobs.neighbours import NeighboursError
 from hpc_jobs.read_graph import memory
 from hpc_jobs.store import StoreError
-from tasks import results
+from tasks import overlaps, results
 from tasks.batches import Batch
 from tasks.errors import ConflictingResult, InvalidInput, StorageError, StrandloopError
 from tasks.object_store import ObjectStore
@@ -41,14 +42,22 @@ GRAPH_SCHEMA = pa.schema(
 CLUSTERS_SCHEMA = pa.schema([pa.field("read_id", pa.string(), False), pa.field("cluster", pa.int32(), False)])
 
 
-def collect(data_uri: str, batch_id: str, *, store_directory: Path, knn_directory: Path) -> dict[str, Any]:
-    """Publish ``graph/`` and ``clusters/`` of the batch; what stands there for this k-NN result stays.
+def collect(
+    data_uri: str,
+    batch_id: str,
+    *,
+    store_directory: Path,
+    knn_directory: Path,
+    overlaps_directory: Path | None = None,
+) -> dict[str, Any]:
+    """Publish ``graph/``, ``clusters/`` and ``overlaps/`` of the batch; what stands there for this result stays.
 
     Needs the whole graph in memory: :mod:`hpc_jobs.read_graph.memory` says how much.
 
-    :return: ``status``, reads, edges, k, encoder_uri and clusters.
+    :param overlaps_directory: the alignment of its pairs, if there is one.
+    :return: ``status``, reads, edges, k, encoder_uri, clusters, and the number of ``overlaps`` or None.
     :raises InvalidInput: the k-NN result is unfinished, of another store than this batch's, or too large for this
-        node.
+        node; or the alignment is unfinished, or of another result.
     :raises ConflictingResult: the graph of another k-NN result is published already.
     """
     objects, batch = ObjectStore(), Batch(data_uri, batch_id)
@@ -58,6 +67,11 @@ def collect(data_uri: str, batch_id: str, *, store_directory: Path, knn_director
     except (StoreError, NeighboursError) as error:
         raise InvalidInput(str(error)) from error
     _check_same_store(objects, batch, store_directory, found)
+    aligned = None
+    if overlaps_directory:
+        aligned = overlaps.verify_local(
+            overlaps_directory, store_sha256=found.store_sha256, knn_directory=knn_directory
+        )
 
     details = {
         "reads": manifest.rows,
@@ -68,9 +82,10 @@ def collect(data_uri: str, batch_id: str, *, store_directory: Path, knn_director
     }
     graph = _published(objects, batch, "graph", details)
     clusters = _published(objects, batch, "clusters", {"store_sha256": found.store_sha256, "k": found.k})
-    status = "unchanged" if graph and clusters else "written"
+    overlapping = _published(objects, batch, overlaps.PREFIX, overlaps.details(aligned)) if aligned else None
+    unchanged = bool(graph and clusters and (overlapping or not aligned))
     try:
-        if not graph or not clusters:
+        if not unchanged:
             memory.check_knn(found.edges)
             table = neighbours.read(knn_directory)
             read_ids = embedding_store.read_ids(store_directory, 0, manifest.rows)
@@ -80,7 +95,14 @@ def collect(data_uri: str, batch_id: str, *, store_directory: Path, knn_director
         raise InvalidInput(f"batch {batch_id!r}: {error}") from error
     if not graph:
         results.publish(objects, batch.results / "graph", _graph_files(table, read_ids), details)
-    return {"status": status, **details, "clusters": clusters.details["clusters"]}
+    if aligned and overlaps_directory and not overlapping:
+        overlaps.publish(objects, batch, overlaps_directory, read_ids, aligned)
+    return {
+        "status": "unchanged" if unchanged else "written",
+        **details,
+        "clusters": clusters.details["clusters"],
+        "overlaps": aligned.overlaps if aligned else None,
+    }
 
 
 def verify_graph(data_uri: str, batch_id: str) -> dict[str, Any]:
@@ -90,7 +112,8 @@ def verify_graph(data_uri: str, batch_id: str) -> dict[str, Any]:
     read, min(k, reads - 1) of them, in order of rank and of cosine.
 
     :return: ``status`` (always ``unchanged``), reads, edges, k, clusters, largest, mean_top1_cosine
-        (None without edges).
+        (None without edges), and overlap_share: of the mutual edges, those that alignment confirmed (None where
+        none was aligned).
     :raises StorageError: something is missing, damaged or does not add up.
     """
     objects, batch = ObjectStore(), Batch(data_uri, batch_id)
@@ -100,6 +123,11 @@ def verify_graph(data_uri: str, batch_id: str) -> dict[str, Any]:
     problem = _graph_problem(edges, members, reads=reads, k=min(k, max(reads - 1, 0)))
     if problem:
         raise StorageError(f"{batch.results / 'graph'}: {problem}; delete graph/ and clusters/ and run again")
+    overlapping = None
+    if results.find(objects, batch.results / overlaps.PREFIX):
+        overlapping = results.verify(objects, batch.results / overlaps.PREFIX).details
+        if overlapping["store_sha256"] != graph.details["store_sha256"]:
+            raise StorageError(f"{batch.results / overlaps.PREFIX} is of another embedding store than graph/")
     first = edges.filter(pc.equal(edges["rank"], 1))["cosine"]
     return {
         "status": "unchanged",
@@ -109,6 +137,7 @@ def verify_graph(data_uri: str, batch_id: str) -> dict[str, Any]:
         "clusters": clusters.details["clusters"],
         "largest": clusters.details["largest"],
         "mean_top1_cosine": round(float(pc.mean(first).as_py()), 6) if len(first) else None,
+        "overlap_share": overlapping and overlapping["share"],
     }
 
 
@@ -245,12 +274,17 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("collect", help="publish the graph and the clusters of a batch")
     command.add_argument("--store", type=Path, required=True, help="directory of the staged embedding store")
     command.add_argument("--knn", type=Path, required=True, help="directory of the k-NN result")
+    command.add_argument("--overlaps", help="directory of the aligned pairs; none if empty")
     command.add_argument("--data-uri", required=True)
     command.add_argument("--batch-id", required=True)
     options = parser.parse_args(arguments)
     try:
         summary = collect(
-            options.data_uri, options.batch_id, store_directory=options.store, knn_directory=options.knn
+            options.data_uri,
+            options.batch_id,
+            store_directory=options.store,
+            knn_directory=options.knn,
+            overlaps_directory=Path(options.overlaps) if options.overlaps else None,
         )
     except StrandloopError as error:
         print(f"error: {error}", file=sys.stderr)

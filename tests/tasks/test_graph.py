@@ -11,6 +11,7 @@ import pytest
 
 from hpc_jobs import neighbours
 from hpc_jobs import store as embedding_store
+from hpc_jobs.align_pairs import overlaps
 from hpc_jobs.checked_file import sha256_of
 from hpc_jobs.mpi_dna_seq.tiles import Best, Block, Comparison
 from hpc_jobs.read_graph import memory
@@ -130,6 +131,64 @@ def test_small_batches(batch: Batch, tmp_path: Path, reads: int, edges: int) -> 
     where = stage(tmp_path, batch, three_groups()[:reads])
     assert graph.collect(batch.data_uri, batch.batch_id, **where)["edges"] == edges
     assert graph.verify_graph(batch.data_uri, batch.batch_id)["edges"] == edges
+
+
+def align(folder: Path, where: dict[str, Path], rows: list[tuple[int, int]], *, pairs: int) -> Path:
+    """What the alignment writes where it finds these overlaps among so many pairs."""
+    directory = folder / "overlaps"
+    directory.mkdir(exist_ok=True)
+    fields = {"similarity": 0.5, "strand": -1, "first_begin": 40, "first_end": 100, "second_begin": 7}
+    fields |= {"second_end": 67, "length": 60, "identity": 0.95, "score": 102}
+    path = directory / overlaps.part_name(0)
+    listed = [{"first": first, "second": second, **fields} for first, second in rows]
+    pq.write_table(pa.Table.from_pylist(listed, overlaps.SCHEMA), path)
+    part = neighbours.Part(path.name, len(rows), path.stat().st_size, sha256_of(path))
+    sha256s = [sha256_of(directory / "manifest.json") for directory in where.values()]
+    request = overlaps.Request(*sha256s, mutual=True, minimum_overlap=50, minimum_identity=0.9)
+    overlaps.write_manifest(directory, overlaps.OverlapManifest(request, pairs, (part,)))
+    return directory
+
+
+def test_verified_overlaps_are_published_with_their_share(batch: Batch, tmp_path: Path) -> None:
+    where = stage(tmp_path, batch, three_groups())
+    directory = align(tmp_path, where, [(0, 3), (5, 2)], pairs=8)
+    for status in ("written", "unchanged"):
+        summary = graph.collect(batch.data_uri, batch.batch_id, **where, overlaps_directory=directory)
+        assert (summary["status"], summary["overlaps"]) == (status, 2)
+    store, prefix = ObjectStore(), batch.results / "overlaps"
+    published = results.verify(store, prefix)
+    assert published.details["share"] == 0.25
+    table = pq.read_table(io.BytesIO(results.fetch(store, prefix, published.files[0])))
+    first = table.to_pylist()[0]
+    assert (first["read_id"], first["other_id"], first["strand"], first["length"]) == (
+        "ecoli:1",
+        "ecoli:4",
+        -1,
+        60,
+    )
+    assert graph.verify_graph(batch.data_uri, batch.batch_id)["overlap_share"] == 0.25
+
+    with pytest.raises(ConflictingResult, match="overlaps holds the result of another run"):
+        again = align(tmp_path, where, [(0, 3)], pairs=8)
+        graph.collect(batch.data_uri, batch.batch_id, **where, overlaps_directory=again)
+
+
+def test_without_alignment_no_overlaps_are_told_of(batch: Batch, tmp_path: Path) -> None:
+    where = stage(tmp_path, batch, three_groups())
+    assert graph.collect(batch.data_uri, batch.batch_id, **where)["overlaps"] is None
+    assert graph.verify_graph(batch.data_uri, batch.batch_id)["overlap_share"] is None
+
+
+def test_the_alignment_of_another_result_is_refused(batch: Batch, tmp_path: Path) -> None:
+    where = stage(tmp_path, batch, three_groups())
+    directory = align(tmp_path, where, [(0, 3)], pairs=8)
+    compare(where, three_groups(), k=K + 1)
+    with pytest.raises(InvalidInput, match="overlaps of another k-NN result"):
+        graph.collect(batch.data_uri, batch.batch_id, **where, overlaps_directory=directory)
+    (directory / "manifest.json").unlink()
+    with pytest.raises(InvalidInput, match="not aligned to the end"):
+        graph.collect(batch.data_uri, batch.batch_id, **where, overlaps_directory=directory)
+    assert results.find(ObjectStore(), batch.results / "graph") is None
 
 
 def test_a_graph_that_does_not_fit_the_node_is_refused_and_not_published(
