@@ -25,6 +25,7 @@ from tasks.encoders.registry import Registry
 from tasks.encoders.sequences import Sequences
 from tasks.errors import InvalidInput
 from tasks.learning.card import recalls, training_card
+from tasks.learning.chains import Overlaps, chained_pairs
 from tasks.learning.contrastive import train
 from tasks.learning.evaluation import retrieval
 from tasks.learning.held_out import Split, split_reads
@@ -42,6 +43,7 @@ from tasks.object_store import ObjectStore, ObjectUri
 
 MAX_READS = 1_000_000
 """Reads of a larger batch that are not looked at; a million with ten edges each take about 2 GB."""
+CHAIN_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def retrain(
 ) -> dict[str, Any]:
     """Retrain the batch's encoder, publish ``batches/<id>/retraining/`` and give a summary of it.
 
-    Half of the pairs are mutual nearest neighbours. The other half are the reads' own: the mates of a
+    Half of the pairs are from the graph: reads on one chain of verified overlaps, in the share of the reads that
+    are on one, and mutual nearest neighbours for the rest. The other half are the reads' own: the mates of a
     template that has two, windows of one read else, in the proportion in which the batch has them. The
     candidate starts from the encoder that the batch was embedded with. It is registered in any case, and
     becomes the current version if :func:`tasks.learning.promotion.decide` finds it better and nobody promoted
@@ -185,8 +188,18 @@ def _sources(store: ObjectStore, batch: Batch, reads: pa.Table, split: Split) ->
     alone = np.setdiff1d(np.arange(len(sequences)), np.concatenate([paired.left, paired.right]))
     single = ReadWindows(sequences.take(alone))
     own = len(paired) + len(single)
-    shares = ((neighbours, 1.0), (paired, len(paired) / own), (single, len(single) / own))
-    sources, weights = zip(*((source, weight) for source, weight in shares if len(source)), strict=True)
+    overlaps = read_overlaps(store, batch.results / "overlaps", training["read_id"])
+    left, right = chained_pairs(sequences.lengths, overlaps, np.random.default_rng(CHAIN_SEED))
+    chained = ReadPairs(sequences, left, right, name="chained overlaps")
+    in_chains = len(np.union1d(left, right)) / len(sequences)
+    shares = (
+        (chained, in_chains),
+        (neighbours, 1 - in_chains),
+        (paired, len(paired) / own),
+        (single, len(single) / own),
+    )
+    used = ((source, weight) for source, weight in shares if len(source) and weight)
+    sources, weights = zip(*used, strict=True)
     return Mixture(list(sources), list(weights))
 
 
@@ -220,6 +233,26 @@ def read_edges(
         columns.append((query[known], neighbour[known], edges["cosine"].to_numpy()[known]))
     query, neighbour, cosine = (np.concatenate(parts) for parts in zip(*columns, strict=True))
     return query, neighbour, cosine
+
+
+def read_overlaps(store: ObjectStore, prefix: ObjectUri, read_ids: pa.ChunkedArray) -> Overlaps:
+    """The verified overlaps between two of ``read_ids``; none where the batch's pairs were not aligned."""
+    names = ("strand", "first_begin", "second_begin", "second_end")
+    columns = [[np.empty(0, np.int64)] for _ in range(2 + len(names))]
+    if results.find(store, prefix) is not None:
+        ids = read_ids.combine_chunks()
+        for file in _files(store, prefix):
+            table = pq.read_table(io.BytesIO(results.fetch(store, prefix, file)))
+            first, second = (
+                pc.fill_null(pc.index_in(table[name].combine_chunks(), value_set=ids), -1).to_numpy(False)
+                for name in ("read_id", "other_id")
+            )
+            known = (first >= 0) & (second >= 0)
+            for column, values in zip(
+                columns, (first, second, *(table[name] for name in names)), strict=True
+            ):
+                column.append(np.asarray(values)[known].astype(np.int64))
+    return Overlaps(*(np.concatenate(column) for column in columns))
 
 
 def _files(store: ObjectStore, prefix: ObjectUri) -> list[results.ResultFile]:

@@ -1,11 +1,14 @@
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from tasks import results
+from hpc_jobs.align_pairs.alignment import Aligner
+from tasks import overlaps, results
 from tasks.batches import Batch
 from tasks.encoders.kmer import KmerMlp
 from tasks.encoders.registry import Registry
@@ -14,7 +17,7 @@ from tasks.learning import __main__ as command
 from tasks.learning import plans
 from tasks.learning.contrastive import TrainingPlan
 from tasks.learning.first_version import ensure_encoder
-from tasks.learning.retrain import retrain
+from tasks.learning.retrain import read_overlaps, retrain
 from tasks.object_store import ObjectStore
 
 
@@ -60,6 +63,44 @@ def test_a_better_candidate_is_promoted_once(
 
     assert retrain(store, batch, steps=20) == summary | {"status": "unchanged"}
     assert published(store, batch) == told
+
+
+def test_verified_overlaps_are_learnt_from_in_chains(
+    store: ObjectStore, batch: Batch, reads_of: Callable[..., pa.Table], publish_batch: Callable[..., None]
+) -> None:
+    reads = reads_of(250, length=100, paired=False)
+    before = ensure_encoder(store, batch, "registry://kmer-mlp", lambda: reads)
+    publish_batch(reads, before)
+    aligner = Aligner(minimum_length=40, minimum_identity=0.9)
+    ids, sequences = reads["read_id"].to_pylist(), [read.encode() for read in reads["sequence"].to_pylist()]
+    found = [
+        {"read_id": ids[first], "other_id": ids[second], "similarity": 0.9, **overlap._asdict()}
+        for first in range(len(ids))
+        for second in range(first + 2, len(ids), 2)  # of the same genome
+        if (overlap := aligner.overlap(sequences[first], sequences[second]))
+    ]
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(found, overlaps.SCHEMA), sink)
+    results.publish(store, batch.results / "overlaps", {"overlaps-00000.parquet": sink.getvalue()}, {})
+    assert len(found) > 100
+
+    retrain(store, batch, steps=2)
+    pairs = published(store, batch)["pairs"]
+    assert pairs.keys() == {"windows of one read", "mutual nearest neighbours", "chained overlaps"}
+    assert pairs["chained overlaps"] > 250
+
+    known = read_overlaps(store, batch.results / "overlaps", reads["read_id"].slice(0, 100))
+    assert 0 < len(known.first) < len(found)
+    assert max(known.first.max(), known.second.max()) < 100
+    first = known.first[0], known.second[0], known.strand[0], known.first_begin[0], known.second_end[0]
+    row = found[0]
+    assert first == (
+        ids.index(row["read_id"]),
+        ids.index(row["other_id"]),
+        row["strand"],
+        row["first_begin"],
+        row["second_end"],
+    )
 
 
 def test_without_proof_the_old_encoder_stays(
