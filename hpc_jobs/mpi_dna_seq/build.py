@@ -1,8 +1,11 @@
-"""The compiled part of the kernel, ``topk.c``: built by the ordinary C compiler, loaded with ctypes.
+"""The compiled part of the kernel: built by the ordinary C compiler, loaded with ctypes.
 
-``python -m hpc_jobs.mpi_dna_seq.build`` builds it ahead; otherwise the first use on a kind of machine does. The
-library's name carries a checksum of the source, of the compiler's options and of the processor's features, so
-that an old build is never loaded and machines of several kinds can share one directory.
+``python -m hpc_jobs.mpi_dna_seq.build`` builds it ahead; otherwise the first use does. ``compare.c`` and
+``forms.c`` are compiled once for each *path*, an instruction set, and one library holds all of them: built on a
+head node, it runs on every node of the same architecture, and each takes the best path that its processor has.
+The environment variable ``MPI_DNA_SEQ_PATH`` names another (``portable``, ``avx2``, ``avx512``, ``dotprod``);
+the answers are the same. The library's name carries a checksum of the sources and options: an old build is never
+loaded.
 """
 
 from __future__ import annotations
@@ -15,37 +18,127 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-SOURCE = Path(__file__).with_name("topk.c")
-OPTIONS = ("-O3", "-std=c11", "-shared", "-fPIC")
-FOR_THIS_PROCESSOR = "-march=native"
+SOURCES = Path(__file__).parent
+OF_EACH_PATH = ("compare.c", "forms.c")
+OPTIONS = ("-O3", "-std=gnu11", "-fPIC", "-ffp-contract=off")  # scores must not depend on fused operations
+PATHS = {
+    "x86_64": {
+        "portable": (),
+        "avx2": ("-mavx2", "-mfma"),
+        "avx512": ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"),
+    },
+    "aarch64": {"portable": (), "dotprod": ("-march=armv8.2-a+dotprod",)},
+}
+CHOSEN = "MPI_DNA_SEQ_PATH"
 
 
 class BuildError(Exception):
-    """There is no C compiler, it failed, or its output cannot be written."""
+    """There is no C compiler, it failed, its output cannot be written, or a path cannot run here."""
 
 
 class BestK(ctypes.Structure):
-    """``best_k`` of topk.c: addresses of the lists of a block's rows, or of one tile's."""
+    """``best_k`` of pairs.h: addresses of the lists of a block's rows."""
 
     _fields_ = (("score", ctypes.c_void_p), ("id", ctypes.c_void_p), ("threshold", ctypes.c_void_p))
 
 
+class Side(ctypes.Structure):
+    """``side`` of pairs.h: addresses of a block, its form and its bounds."""
+
+    _fields_ = (
+        ("first_row", ctypes.c_int64),
+        ("vectors", ctypes.c_void_p),
+        ("panels", ctypes.c_void_p),
+        ("shifts", ctypes.c_void_p),
+        ("scale", ctypes.c_void_p),
+        ("error", ctypes.c_void_p),
+        ("length", ctypes.c_void_p),
+        ("offset", ctypes.c_void_p),
+        ("best", BestK),
+    )
+
+
+class Tally(ctypes.Structure):
+    """``tally`` of pairs.h: what a comparison took."""
+
+    _fields_ = (("scored", ctypes.c_int64), ("inserted", ctypes.c_int64), ("merge_seconds", ctypes.c_double))
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The functions of one path, as compare.c and forms.c describe them."""
+
+    path: str
+    compare_tile: Any
+    workspace: Any
+    merge_best: Any
+    score_pairs: Any
+    quantise: Any
+    bound_fp32: Any
+
+
 @cache
 def load() -> ctypes.CDLL:
-    """The library with its functions typed; built first where this machine has no build of this source."""
+    """The library; built first where there is no build of these sources."""
     library = ctypes.CDLL(str(build()))
     number, address = ctypes.c_int64, ctypes.c_void_p
-    library.merge_tile.argtypes = [address, number, number, address, address, number, number, number]
-    library.merge_tile.argtypes += [BestK, BestK, number, ctypes.c_float]
-    library.merge_tile.restype = number
-    library.merge_best.argtypes = [BestK, BestK, number, number, ctypes.c_float]
-    library.merge_best.restype = None
     library.lengths.argtypes = [address, number, number, address]
     library.lengths.restype = None
+    library.runnable_paths.argtypes = []
+    library.runnable_paths.restype = ctypes.c_char_p
     return library
+
+
+def runnable() -> tuple[str, ...]:
+    """The paths that this processor has, best first."""
+    compiled = PATHS.get(platform.machine(), {"portable": ()})
+    return tuple(path for path in load().runnable_paths().decode().split() if path in compiled)
+
+
+@cache
+def kernel(path: str | None = None) -> Kernel:
+    """The functions of a path: the named one, or that of ``MPI_DNA_SEQ_PATH``, or the best one.
+
+    :raises BuildError: this processor does not have it.
+    """
+    chosen = path or os.environ.get(CHOSEN) or runnable()[0]
+    if chosen not in runnable():
+        raise BuildError(
+            f"this processor cannot run the path {chosen!r}, but {', '.join(runnable())}; unset {CHOSEN}"
+        )
+    number, address, yes = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int
+    side, tally = ctypes.POINTER(Side), ctypes.POINTER(Tally)
+    arguments = {
+        "compare_tile": [
+            side,
+            number,
+            number,
+            side,
+            number,
+            number,
+            yes,
+            yes,
+            number,
+            number,
+            address,
+            tally,
+        ],
+        "workspace": [number, number],
+        "merge_best": [BestK, BestK, number, number],
+        "score_pairs": [side, side, address, address, number, yes, number, number, tally],
+        "quantise": [address, number, number, address, yes, *[address] * 7],
+        "bound_fp32": [address, number, number, yes, *[address] * 4],
+    }
+    functions = {name: getattr(load(), f"{name}_{chosen}") for name in arguments}
+    for name, function in functions.items():
+        function.argtypes = arguments[name]
+        function.restype = number if name == "workspace" else None
+    return Kernel(chosen, **functions)
 
 
 def build() -> Path:
@@ -53,35 +146,37 @@ def build() -> Path:
 
     :raises BuildError: with the compiler's own words.
     """
-    target = SOURCE.with_name(f"topk-{platform.machine()}-{_fingerprint()}.so")
+    target = SOURCES / f"topk-{platform.machine()}-{_fingerprint()}.so"
     if target.exists():
         return target
     compiler = _compiler()
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".topk-", suffix=".so")
+        scratch = tempfile.TemporaryDirectory(dir=SOURCES, prefix=".topk-")
     except OSError as error:
         raise BuildError(
-            f"{target.parent} cannot be written ({error}); run `python -m hpc_jobs.mpi_dna_seq.build` once as its "
-            "owner, on a machine like this one"
+            f"{SOURCES} cannot be written ({error}); run `python -m hpc_jobs.mpi_dna_seq.build` once as its owner"
         ) from error
-    os.close(handle)
-    try:
-        _compile(compiler, Path(temporary))
-        Path(temporary).chmod(0o755)
-        Path(temporary).replace(target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with scratch as folder:
+        objects = [_compile(compiler, "paths.c", (), Path(folder, "paths.o"))]
+        for path, options in PATHS.get(platform.machine(), {"portable": ()}).items():
+            for source in OF_EACH_PATH:
+                object_file = Path(folder, f"{path}-{source}.o")
+                objects.append(_compile(compiler, source, (*options, f"-DPATH={path}"), object_file))
+        library = Path(folder, "topk.so")
+        _run([compiler, "-shared", "-o", str(library), *map(str, objects), "-lm"])
+        library.replace(target)
     return target
 
 
-def _compile(compiler: str, target: Path) -> None:
-    """Compile for this very processor; a compiler that refuses that option builds the portable form."""
-    for options in ((*OPTIONS, FOR_THIS_PROCESSOR), OPTIONS):
-        command = [compiler, *options, "-o", str(target), str(SOURCE), "-lm"]
-        outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-        if outcome.returncode == 0:
-            return
-    raise BuildError(f"{compiler} could not compile {SOURCE}:\n{outcome.stderr.strip()}")
+def _compile(compiler: str, source: str, options: tuple[str, ...], target: Path) -> Path:
+    _run([compiler, *OPTIONS, *options, "-c", "-o", str(target), str(SOURCES / source)])
+    return target
+
+
+def _run(command: list[str]) -> None:
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    if outcome.returncode:
+        raise BuildError(f"`{' '.join(command)}` failed:\n{outcome.stderr.strip()}")
 
 
 def _compiler() -> str:
@@ -89,28 +184,16 @@ def _compiler() -> str:
         if name and (found := shutil.which(name)):
             return found
     raise BuildError(
-        f"there is no C compiler to build {SOURCE}: install one (Debian: apt-get install gcc libc6-dev, "
+        f"there is no C compiler to build {SOURCES}: install one (Debian: apt-get install gcc libc6-dev, "
         "Amazon Linux: dnf install gcc), or name one in the environment variable CC"
     )
 
 
 def _fingerprint() -> str:
-    digest = hashlib.sha256(SOURCE.read_bytes())
-    digest.update(" ".join((*OPTIONS, FOR_THIS_PROCESSOR)).encode())
-    digest.update(" ".join(sorted(_processor_features())).encode())
+    digest = hashlib.sha256(repr((OPTIONS, PATHS)).encode())
+    for source in ("pairs.h", "paths.c", *OF_EACH_PATH):
+        digest.update((SOURCES / source).read_bytes())
     return digest.hexdigest()[:12]
-
-
-def _processor_features() -> set[str]:
-    """The processor's instruction sets as Linux names them, such as ``avx2``; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    for line in lines:
-        if line.startswith(("flags", "Features")):  # x86, ARM
-            return set(line.partition(":")[2].split())
-    return set()
 
 
 if __name__ == "__main__":

@@ -1,49 +1,42 @@
-"""Tiles: a matrix product proposes pairs, one fixed-order dot product decides.
+"""Comparing blocks of rows: a product of tiles proposes pairs, one fixed-order score decides.
 
-**What is computed.** The score of two rows x, y is s(x, y) = fl32(dot64(x, y)): products (exact in double),
-16 interleaved sums in double, added pairwise, rounded once to float32 (``pair_score`` in topk.c). It depends on
-x and y alone, and s(x, y) = s(y, x). The neighbours of a row are the first k of all other rows in the order
-(s descending, row ascending). As rows differ, this is a total order: the k best are one definite list,
-whatever the order in which pairs are met.
+The score of two rows depends on them alone, s(x, y) = s(y, x) (``pair_score`` of compare.c): their dot product, or
+minus their squared distance, in double in a fixed order, rounded once to float32. The neighbours of a row are
+the first k of all other rows in the order (s descending, row ascending). As rows differ, this is a total order:
+the k best are one definite list, whatever the order in which pairs are met, and however tiles are multiplied:
+:mod:`hpc_jobs.mpi_dna_seq.forms` proves that no product, float32 or int8, loses a pair.
 
-**Why no pair is lost.** Let p be the proposal for the pair in float32, by any order of additions, fused or not,
-and d the true dot product. With u = 2^-24 and vectors no longer than L = 1 + 1e-3 (checked at loading),
-|p - d| <= g |x|.|y| <= g L^2 where g = D u / (1 - D u) (Higham, Accuracy and Stability of Numerical
-Algorithms, 3.1), and |s - d| <= 2^-24 (rounding to float32; the error in double is 1e-8 of that).
-A row's list holds, at any time, scores of true pairs; let t be its k-th. The final k-th score is t or more.
-A pair is passed over only where p < fl32(t - m). With m = g L^2 + 2^-22, of which 2^-22 covers the rounding of
-s, of the subtraction, of m itself and any underflow, p < fl32(t - m) gives s < t *strictly*: at least k rows have
-a higher score than this pair, so it is in no k best, not even by the order among equals. Every other pair is
-scored and put in its place. So ties and duplicates need no care: of 1,000 equal rows each keeps the k
-lowest, because all of these pairs pass (they cost one dot product each, some 20 ns at D = 128).
-
-The same holds for a threshold that comes from *other* pairs of the row (a block that travels starts with the
-thresholds it has at home): any t of k true pairs of the row is a bound.
+Pairs that score the same as a row's k-th neighbour cost one score each (20 ns at 128 components): a zero vector,
+which has score 0 with everything, costs as much as that for every other row.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from ctypes import byref
 from dataclasses import dataclass
+from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from hpc_jobs.mpi_dna_seq import build
-from hpc_jobs.store import NORM_TOLERANCE
+from hpc_jobs.mpi_dna_seq import build, forms
 
-
-def margin(dim: int) -> float:
-    """How far a float32 proposal may lie from the score that decides; the m of the proof above."""
-    unit = 2.0**-24
-    return dim * unit / (1 - dim * unit) * (1 + NORM_TOLERANCE) ** 2 + 2.0**-22
+Metric = Literal["cosine", "dot", "l2"]
+Precision = Literal["fp32", "int8-exact"]
+CENTRED_ROWS = 4096  # whose mean is the centre of the int8 form
+WASTED = 0.05  # of the pairs of a tile: where int8 leaves more to be scored in vain, float32 is faster
+LONGEST_PAUSE = 64  # tiles in float32 before int8 is tried again
 
 
 @dataclass(frozen=True)
 class Best:
     """The best k so far of n rows: float32 ``scores`` (n, k), int64 ``ids`` (n, k), float32 ``thresholds`` (n,).
 
-    Ordered by (score descending, id ascending); -inf and -1 where there is no neighbour yet.
+    Ordered by (score descending, id ascending); -inf and -1 where there is no neighbour yet. A threshold is a
+    score that k other rows are known to reach, in this list or elsewhere. The arrays may lie in shared memory; each
+    must be C-contiguous: they are filled in place.
     """
 
     scores: np.ndarray
@@ -64,86 +57,190 @@ class Best:
         """Length of each row's list."""
         return self.scores.shape[1]
 
-    def merge(self, other: Best, dim: int) -> None:
+    def merge(self, other: Best, _dim: int = 0) -> None:
         """Take in the lists of ``other``: the same rows, but pairs that this one has not met."""
-        build.load().merge_best(self.at(0), other.at(0), len(self.scores), self.k, margin(dim))
+        build.kernel().merge_best(self.addresses(), other.addresses(), len(self.scores), self.k)
 
-    def at(self, row: int) -> build.BestK:
-        """Addresses of the lists from ``row`` on, for the compiled code."""
-        return build.BestK(
-            self.scores.ctypes.data + row * self.scores.strides[0],
-            self.ids.ctypes.data + row * self.ids.strides[0],
-            self.thresholds.ctypes.data + row * self.thresholds.strides[0],
-        )
+    def addresses(self) -> build.BestK:
+        """Where the lists lie, for the compiled code."""
+        return build.BestK(*(array.ctypes.data for array in (self.scores, self.ids, self.thresholds)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
-    """Consecutive rows of the store: ``vectors`` float32 (n, dim) from ``first_row`` on, with their lists."""
+    """Consecutive rows of the store: ``vectors`` float32 (n, dim), C-contiguous, from ``first_row`` on, with lists.
+
+    A comparison keeps what it makes of a block's vectors as long as the block lives: to compare the same rows
+    again, keep the block; for other vectors in the same memory make a new one.
+    """
 
     first_row: int
     vectors: np.ndarray
     best: Best
 
 
-class Comparison:
-    """Compares blocks tile by tile, each pair once for both of its rows, and keeps account of it.
+def comparison(
+    *,
+    metric: Metric = "cosine",
+    precision: Precision = "fp32",
+    dim: int,
+    tile: int = 512,
+    between: Callable[[int], None] = lambda pairs: None,
+    device: str | None = None,
+) -> Comparison:
+    """A comparison for these choices; the answer is the same for every precision, tile and device.
 
-    :param tile: rows and columns of a tile; 512 keeps a tile of scores (1 MiB) in a core's L2 cache.
+    :param metric: "cosine" takes vectors of length 1 or 0 and is their dot product; "dot" takes any vectors;
+        "l2" is minus the squared distance. Vectors are no longer than :data:`forms.LONGEST`.
+    :param device: a torch device such as "cuda"; None for the compiled code on this processor.
+    :raises ValueError: a choice that is not there.
+    """
+    if metric not in ("cosine", "dot", "l2"):
+        raise ValueError(f"there is no metric {metric!r}; choose cosine, dot or l2")
+    if precision not in ("fp32", "int8-exact"):
+        raise ValueError(f"there is no precision {precision!r}; choose fp32 or int8-exact")
+    if not 0 < dim <= forms.LARGEST_DIM:
+        raise ValueError(f"vectors of {dim} components; 1 to {forms.LARGEST_DIM} can be compared")
+    return Comparison(dim, metric=metric, precision=precision, tile=tile, between=between)
+
+
+class Comparison:
+    """Compares blocks tile by tile on one core, each pair once for both of its rows, and keeps account of it.
+
+    Products are tested in registers, so that no tile of them is written. int8-exact compares a tile in float32
+    where int8 has left too many pairs to be scored in the tiles before. Made by :func:`comparison`.
+
+    :param dim: components of a vector.
+    :param tile: rows of a tile. Its columns are four times as many.
     :param between: called after each row of tiles with the number of pairs compared so far: the place to
         drive communication and to report progress.
     """
 
-    def __init__(self, dim: int, *, tile: int, between: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        tile: int,
+        between: Callable[[int], None],
+        metric: Metric = "cosine",
+        precision: Precision = "fp32",
+    ) -> None:
         self._dim = dim
         self._tile = tile
+        self._width = -(-4 * tile // forms.PANEL) * forms.PANEL
         self._between = between
-        self._margin = margin(dim)
-        self._library = build.load()
-        self._proposed = np.empty(tile * tile, np.float32)
+        self._distance = metric == "l2"
+        self._int8 = precision == "int8-exact"
+        self._kernel = build.kernel()
+        workspace = np.empty(self._kernel.workspace(tile, dim) + 64, np.uint8)
+        self._workspace = workspace[-workspace.ctypes.data % 64 :]
+        self._float32_forms: WeakKeyDictionary[Block, forms.Form] = WeakKeyDictionary()
+        self._int8_forms: WeakKeyDictionary[Block, forms.Form] = WeakKeyDictionary()
+        self._centre: np.ndarray | None = None
+        self._tiles_to_pause = 0
+        self._next_pause = 1
         self.product_seconds = 0.0
         self.merge_seconds = 0.0
         self.pairs = 0
         self.pairs_scored = 0
+        self.pairs_in_fp32 = 0
+        """Pairs that were left to float32 where int8 did not pay."""
 
     def within(self, block: Block) -> None:
         """All pairs of two rows of one block."""
-        for top in range(0, len(block.vectors), self._tile):
-            for left in range(top, len(block.vectors), self._tile):
-                self._merge(block, top, len(block.vectors), block, left)
-            self._between(self.pairs)
+        self._compare(block, 0, len(block.vectors), block)
 
     def across(self, rows: Block, columns: Block, *, start: int = 0, stop: int | None = None) -> None:
         """All pairs of a row of ``rows``, from ``start`` to ``stop``, and a row of ``columns``."""
-        stop = len(rows.vectors) if stop is None else stop
+        self._compare(rows, start, len(rows.vectors) if stop is None else stop, columns)
+
+    def _compare(self, rows: Block, start: int, stop: int, columns: Block) -> None:
+        for block in (rows, columns):
+            if block.vectors.dtype != np.float32 or not block.vectors.flags.c_contiguous:
+                raise TypeError("the vectors of a block must be float32 and C-contiguous")
+        if not rows.best.k or start >= stop or not len(columns.vectors):
+            return
+        same = rows is columns
         for top in range(start, stop, self._tile):
-            for left in range(0, len(columns.vectors), self._tile):
-                self._merge(rows, top, stop, columns, left)
+            bottom = min(top + self._tile, stop)
+            for left, right in self._spans(top if same else 0, len(columns.vectors)):
+                self._compare_tile(rows, top, bottom, columns, left, right)
+                self.pairs += _pairs(top, bottom, left, right, same=same)
             self._between(self.pairs)
 
-    def _merge(self, rows: Block, top: int, stop: int, columns: Block, left: int) -> None:
-        """One tile: its product, then the merge into the lists of both sides."""
+    def _spans(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Columns from ``start`` on, tile by tile; each tile begins at a whole panel."""
+        for left in range(start // forms.PANEL * forms.PANEL, stop, self._width):
+            yield left, min(left + self._width, stop)
+
+    def _compare_tile(
+        self, rows: Block, top: int, bottom: int, columns: Block, left: int, right: int
+    ) -> None:
+        """Rows ``top`` to ``bottom`` with columns ``left`` to ``right``; of one block, pairs above the diagonal."""
         began = time.perf_counter()
-        x = rows.vectors[top : min(top + self._tile, stop)]
-        y = columns.vectors[left : left + self._tile]
-        proposed = self._proposed[: len(x) * len(y)].reshape(len(x), len(y))
-        np.matmul(x, y.T, out=proposed)
-        multiplied = time.perf_counter()
-        self.pairs_scored += self._library.merge_tile(
-            proposed.ctypes.data,
-            len(x),
-            len(y),
-            x.ctypes.data,
-            y.ctypes.data,
-            self._dim,
-            rows.first_row + top,
-            columns.first_row + left,
-            rows.best.at(top),
-            columns.best.at(left),
-            rows.best.k,
-            self._margin,
+        int8 = self._int8 and not self._tiles_to_pause
+        row_side, column_side = (
+            self._form(block, int8=int8).side(block.first_row, block.vectors, block.best.addresses())
+            for block in (rows, columns)
         )
-        on_diagonal = rows.first_row + top == columns.first_row + left
-        self.pairs += len(x) * (len(x) - 1) // 2 if on_diagonal else len(x) * len(y)
-        self.product_seconds += multiplied - began
-        self.merge_seconds += time.perf_counter() - multiplied
+        tally = build.Tally()
+        same = rows is columns
+        self._kernel.compare_tile(
+            byref(row_side),
+            top,
+            bottom - top,
+            byref(column_side),
+            left,
+            right,
+            same,
+            self._distance,
+            self._dim,
+            rows.best.k,
+            self._workspace.ctypes.data,
+            byref(tally),
+        )
+        self.pairs_scored += tally.scored
+        self.merge_seconds += tally.merge_seconds
+        self.product_seconds += time.perf_counter() - began - tally.merge_seconds
+        pairs = _pairs(top, bottom, left, right, same=same)
+        if int8:
+            self._judge(pairs, tally.scored - tally.inserted)
+        elif self._int8:
+            self.pairs_in_fp32 += pairs
+            self._tiles_to_pause -= 1
+
+    def _judge(self, pairs: int, in_vain: int) -> None:
+        """After a tile in int8 that did not pay the next ones are in float32: 1, then 2, 4, …, until it pays."""
+        if in_vain <= WASTED * pairs:
+            self._next_pause = 1
+            return
+        self._tiles_to_pause = self._next_pause
+        self._next_pause = min(2 * self._next_pause, LONGEST_PAUSE)
+
+    def _form(self, block: Block, *, int8: bool) -> forms.Form:
+        known = self._int8_forms if int8 else self._float32_forms
+        form = known.get(block)
+        if form is None:
+            if int8:
+                if self._centre is None:
+                    self._centre = _centre(block.vectors)
+                form = forms.as_int8(self._kernel, block.vectors, self._centre, distance=self._distance)
+            else:
+                form = forms.as_float32(self._kernel, block.vectors, distance=self._distance)
+            known[block] = form
+        return form
+
+
+def _centre(vectors: np.ndarray) -> np.ndarray:
+    """The mean of rows spread over all of them; any centre gives the same answer, this one quickly."""
+    spread = vectors[:: -(-len(vectors) // CENTRED_ROWS)]
+    return spread.mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def _pairs(top: int, bottom: int, left: int, right: int, *, same: bool) -> int:
+    """Pairs of a tile; of one block with itself, those above the diagonal."""
+    if not same:
+        return (bottom - top) * (right - left)
+    # Row r has the columns from max(left, r + 1) on.
+    first = np.maximum(left, np.arange(top, bottom) + 1)
+    return int(np.maximum(right - first, 0).sum())

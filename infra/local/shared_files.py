@@ -103,7 +103,7 @@ class SharedFiles(Part):
 
     def _compile(self, code: Path) -> None:
         """Build the kernel's C library beside its source, with the nodes' own Python."""
-        if not (code / "hpc_jobs" / "mpi_dna_seq" / "topk.c").exists():
+        if not (code / "hpc_jobs" / "mpi_dna_seq" / "build.py").exists():
             return
         built = subprocess.run(
             [self.layout.home / "env" / "bin" / "python", "-m", "hpc_jobs.mpi_dna_seq.build"],
