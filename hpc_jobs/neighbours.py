@@ -1,8 +1,9 @@
 """The k-NN graph as files: what the MPI kernel writes and the graph step reads.
 
 A directory of Parquet parts, one per rank, and a ``manifest.json``, written last. Columns: ``query`` and
-``neighbour`` (int64, rows of the embedding store), ``rank`` (int32, from 1), ``score`` (float32, cosine);
-ordered by query, then rank. How the rows are cut into parts depends on the number of ranks, the rows do not.
+``neighbour`` (int64, rows of the embedding store), ``rank`` (int32, from 1), ``score`` (float32, by the metric;
+higher is nearer); ordered by query, then rank. How the rows are cut into parts depends on the number of ranks, the
+rows do not.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import pyarrow.parquet as pq
 from hpc_jobs.checked_file import sha256_of, write_whole
 
 FORMAT = "strandloop-knn"
-METRIC = "cosine"
 QUERIES_PER_GROUP = 65_536
 SCHEMA = pa.schema(
     [
@@ -51,12 +51,14 @@ class NeighbourManifest:
 
     :param rows: reads, that is queries; each has min(k, rows - 1) neighbours.
     :param store_sha256: SHA-256 of the ``manifest.json`` of the embedding store that was compared.
+    :param metric: ``cosine``, ``dot`` or ``l2``, of which the score is the negative square.
     """
 
     rows: int
     k: int
     store_sha256: str
     files: tuple[Part, ...]
+    metric: str = "cosine"
 
     @property
     def edges(self) -> int:
@@ -69,7 +71,7 @@ class NeighbourManifest:
             "format": FORMAT,
             "rows": self.rows,
             "k": self.k,
-            "metric": METRIC,
+            "metric": self.metric,
             "store_sha256": self.store_sha256,
             "files": [asdict(part) for part in self.files],
         }
@@ -122,10 +124,10 @@ def find(directory: Path) -> NeighbourManifest | None:
     path = directory / "manifest.json"
     try:
         fields = json.loads(path.read_bytes())
-        if (fields["format"], fields["metric"]) != (FORMAT, METRIC):
-            raise NeighboursError(f"{path} is of format {fields['format']!r}, metric {fields['metric']!r}")
+        if fields["format"] != FORMAT:
+            raise NeighboursError(f"{path} is of format {fields['format']!r}, not {FORMAT!r}")
         files = tuple(Part(**part) for part in fields["files"])
-        return NeighbourManifest(fields["rows"], fields["k"], fields["store_sha256"], files)
+        return NeighbourManifest(fields["rows"], fields["k"], fields["store_sha256"], files, fields["metric"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

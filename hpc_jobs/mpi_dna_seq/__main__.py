@@ -12,7 +12,8 @@ import sys
 
 def main() -> int:
     """Run the job; gives the exit status."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+    of_a_rank = os.environ.get("OMP_NUM_THREADS") or os.environ.get("SLURM_CPUS_PER_TASK") or "1"
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", of_a_rank)
 
     from hpc_jobs.mpi_dna_seq.job import main as run
 
