@@ -13,7 +13,7 @@ from hpc_jobs import neighbours
 from hpc_jobs import store as embedding_store
 from hpc_jobs.align_pairs import overlaps
 from hpc_jobs.checked_file import sha256_of
-from hpc_jobs.mpi_dna_seq.tiles import Best, Block, Comparison
+from hpc_jobs.mpi_dna_seq.tiles import Best, Block, comparison
 from hpc_jobs.read_graph import memory
 from tasks import graph, results
 from tasks.batches import Batch
@@ -53,7 +53,8 @@ def compare(where: dict[str, Path], vectors: np.ndarray, *, k: int) -> None:
     """What the kernel writes, from one process."""
     best = Best.empty(len(vectors), max(min(k, len(vectors) - 1), 0))
     if best.k:
-        Comparison(vectors.shape[1], tile=64, between=lambda pairs: None).within(Block(0, vectors, best))
+        block = Block(0, np.ascontiguousarray(vectors), best)
+        comparison(dim=vectors.shape[1], tile=64).within(block)
     directory = where["knn_directory"]
     directory.mkdir(exist_ok=True)
     part = neighbours.write_part(directory, 0, first_row=0, ids=best.ids, scores=best.scores)
