@@ -156,6 +156,31 @@ PARAMS = {
         title="Neighbours per read",
         section="Similarity",
     ),
+    "verify_overlaps": Param(
+        True,
+        type="boolean",
+        title="Verify overlaps",
+        description="Align the reads that name each other as neighbours; what overlaps goes to overlaps/ and is "
+        "learnt from. Reads of more than 16,000 bases need windows for it.",
+        section="Similarity",
+    ),
+    "min_overlap": Param(
+        50,
+        type="integer",
+        minimum=1,
+        maximum=16_000,
+        title="Shortest overlap (bases)",
+        section="Similarity",
+    ),
+    "min_identity": Param(
+        0.9,
+        type="number",
+        minimum=0,
+        maximum=1,
+        title="Lowest identity of an overlap",
+        description="0.75 for long reads with many errors.",
+        section="Similarity",
+    ),
     "cluster": Param(
         "existing",
         enum=["existing"],
@@ -188,6 +213,7 @@ HOME = "{{ params.shared_dir }}/strandloop"
 WORK = f"{HOME}/batches/{BATCH_ID}"
 RUN_MODULE = str(files("hpc_jobs") / "run_module.sbatch")
 MPI_DNA_SEQ = str(files("hpc_jobs") / "mpi_dna_seq.sbatch")
+ALIGN_PAIRS = str(files("hpc_jobs") / "align_pairs.sbatch")
 ON_SLURM = {
     "ssh_conn_id": "{{ ti.xcom_pull('ensure_cluster')['ssh_conn_id'] }}",
     "job_root": f"{HOME}/jobs",
@@ -213,8 +239,8 @@ ON_SLURM = {
     doc_md="""
 ### Daily batch
 Waits for `landing/<batch id>/manifest.json`, embeds the batch's reads on Ray, finds every read's exact
-nearest neighbours with MPI on Slurm, and publishes the similarity graph, clusters, a cost report and an HTML
-report below `batches/<batch id>/`.
+nearest neighbours with MPI on Slurm, aligns those that name each other, and publishes the similarity graph,
+clusters, verified overlaps, a cost report and an HTML report below `batches/<batch id>/`.
 
 * **Trigger by hand** to run another batch, encoder or number of neighbours.
 * **Run it again** as you like: finished steps are kept, and a finished batch is left as it is.
@@ -271,6 +297,8 @@ def genomics_batch() -> None:
             *("tasks.staging", "pull"),
             *("--embeddings", f"{{{{ params.data_uri }}}}/batches/{BATCH_ID}/embeddings"),
             *("--to", f"{WORK}/embeddings"),
+            *("--reads", f"{{{{ params.data_uri }}}}/batches/{BATCH_ID}/reads"),
+            *("--reads-to", f"{WORK}/reads"),
         ],
         nodes=1,
         deferrable=True,
@@ -295,6 +323,27 @@ def genomics_batch() -> None:
         poke_interval=5,
         deferrable=True,
     )
+
+    @task.short_circuit(ignore_downstream_trigger_rules=False)
+    @fail_once
+    def verify_overlaps(params: Any = None) -> bool:
+        return bool(params["verify_overlaps"])
+
+    align_pairs = SlurmJobOperator(
+        task_id="align_pairs",
+        script=ALIGN_PAIRS,
+        script_args=[
+            *("--store", f"{WORK}/embeddings"),
+            *("--reads", f"{WORK}/reads"),
+            *("--neighbours", f"{WORK}/knn"),
+            *("--out", f"{WORK}/overlaps"),
+            *("--minimum-overlap", "{{ params.min_overlap }}"),
+            *("--minimum-identity", "{{ params.min_identity }}"),
+        ],
+        nodes="{{ params.nodes }}",
+        deferrable=True,
+        **ON_SLURM,
+    )
     collect_graph = SlurmJobOperator(
         task_id="collect_graph",
         script=RUN_MODULE,
@@ -302,7 +351,9 @@ def genomics_batch() -> None:
             *("tasks.graph", "collect", *JOB_ARGS),
             *("--store", f"{WORK}/embeddings"),
             *("--knn", f"{WORK}/knn"),
+            *("--overlaps", f"{{% if params.verify_overlaps %}}{WORK}/overlaps{{% endif %}}"),
         ],
+        trigger_rule="none_failed",  # the alignment may be left out
         nodes=1,
         deferrable=True,
         **ON_SLURM,
@@ -317,14 +368,14 @@ def genomics_batch() -> None:
         outlet_events[SIMILARITY_GRAPH].extra = {"data_uri": data_uri, "batch_id": batch_id}
         return summary
 
-    @task
+    @task(trigger_rule="none_failed")
     @fail_once
-    def cost_report(data_uri: str, batch_id: str, jobs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def cost_report(
+        data_uri: str, batch_id: str, jobs: list[tuple[str, dict[str, Any] | None]]
+    ) -> dict[str, Any]:
         from tasks.cost.report import cost_report
 
-        return cost_report(
-            data_uri, batch_id, [{**(job or {}), "phase": phase} for phase, job in jobs.items()]
-        )
+        return cost_report(data_uri, batch_id, [{**job, "phase": phase} for phase, job in jobs if job])
 
     @task
     @fail_once
@@ -338,17 +389,26 @@ def genomics_batch() -> None:
     published = publish_graph(*where)
     costed = cost_report(
         *where,
-        jobs={
-            "embed": embed_reads.output,
-            "stage": stage_embeddings.output,
-            "similarity": wait_similarity.output,
-            "collect": collect_graph.output,
-        },
+        jobs=[
+            ("embed", embed_reads.output),
+            ("stage", stage_embeddings.output),
+            ("similarity", wait_similarity.output),
+            ("similarity", align_pairs.output),
+            ("collect", collect_graph.output),
+        ],
     )
 
     wait_for_landing >> validate_batch(*where) >> planned >> [embed_reads, ensure_cluster]
     [embed_reads, ensure_cluster] >> stage_embeddings >> submit_similarity >> wait_similarity
-    wait_similarity >> collect_graph >> published >> costed >> report(*where)
+    (
+        wait_similarity
+        >> verify_overlaps()
+        >> align_pairs
+        >> collect_graph
+        >> published
+        >> costed
+        >> report(*where)
+    )
     collect_graph >> release_cluster.as_teardown(setups=ensure_cluster)
 
 

@@ -74,6 +74,9 @@ class BatchRequest:
     :param window_bases: longer reads are cut into windows of so many bases; 0 cuts nothing.
     :param window_overlap_bases: bases that neighbouring windows share.
     :param vector_dtype: how vectors are stored, one of :data:`hpc_jobs.vector_dtypes.DTYPES`.
+    :param verify_overlaps: align the reads that name each other as neighbours.
+    :param min_overlap: shortest overlap of two reads, in columns of their alignment.
+    :param min_identity: lowest share of these columns that match, 0 to 1.
     """
 
     encoder: str
@@ -89,6 +92,9 @@ class BatchRequest:
     window_bases: int = 2000
     window_overlap_bases: int = 200
     vector_dtype: str = "float32"
+    verify_overlaps: bool = True
+    min_overlap: int = 50
+    min_identity: float = 0.9
 
     def __post_init__(self) -> None:
         overlap = ("window_overlap_bases", self.window_overlap_bases, 0, self.window_bases - 1)
@@ -102,6 +108,8 @@ class BatchRequest:
                 ("max_n_fraction", self.max_n_fraction, 0, 1),
                 ("max_quarantine_fraction", self.max_quarantine_fraction, 0, 1),
                 ("window_bases", self.window_bases, 0, 10_000_000),
+                ("min_overlap", self.min_overlap, 1, 16_000),
+                ("min_identity", self.min_identity, 0, 1),
                 *([overlap] if self.window_bases else []),
             )
             if not low <= value <= high

@@ -80,6 +80,8 @@ GENOMICS_BATCH = {
     "stage_embeddings",
     "submit_similarity",
     "wait_similarity",
+    "verify_overlaps",
+    "align_pairs",
     "collect_graph",
     "publish_graph",
     "cost_report",
@@ -119,6 +121,7 @@ def test_plugins_zip_is_all_that_mwaa_needs(tmp_path: Path) -> None:
         "strandloop_plugin.py",
         "tasks/__init__.py",
         "hpc_jobs/mpi_dna_seq.sbatch",
+        "hpc_jobs/align_pairs.sbatch",
     } <= set(names)
     assert build(tmp_path / "again.zip") == names
     assert (tmp_path / "plugins.zip").read_bytes() == (tmp_path / "again.zip").read_bytes()
