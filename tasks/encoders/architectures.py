@@ -77,4 +77,4 @@ def _trained_here(config: Mapping[str, Any]) -> str | None:
     """The network that wrote this config.json, or None where it came from elsewhere."""
     if config.get("model_type") == "strandloop-kmer-mlp":
         return "kmer-mlp"
-    return "dna-transformer" if "dna_word_bases" in config else None
+    return "dna-transformer" if "dna_word_length" in config else None

@@ -1,8 +1,10 @@
 """``dna-transformer``: a small BERT over DNA words, in the files of Hugging Face's transformers.
 
-A read is cut into words (:mod:`tasks.encoders.words`): of four bases, of one (``dna-transformer-character``), or
-learnt from reads (``dna-transformer-bpe``). Unknown words are masked like padding: where a sequencer writes N at
-the same cycles of all reads, they would make those reads alike. The vector is the mean over the known words.
+A read is cut into words (:mod:`tasks.encoders.words`): of five bases that overlap and are one with their reverse
+complement, of one base (``dna-transformer-character``), or learnt from reads (``dna-transformer-bpe``). Words of
+the first kind are read without regard to their places, so both strands of a read have the same vector. Unknown
+words are masked like padding: where a sequencer writes N at the same cycles of all reads, they would make those
+reads alike. The vector is the mean over the known words.
 ``AutoModel`` and ``AutoTokenizer`` load the same directory; ``input_ids > 1`` is the mask to give to the former.
 """
 
@@ -24,29 +26,30 @@ from tasks.encoders.sequences import Sequences
 from tasks.encoders.words import FIRST_WORD, PAD, UNKNOWN, BpeWords, FixedWords, Words, save_words, words_in
 from tasks.errors import InvalidEncoder
 
-MAX_WORDS = 512
+MAX_WORDS = 2048
 TOKENS_PER_BATCH = 16_384  # padded; about 60 MB of activations at width 128
 
 
 class DnaTransformer(EncoderModel):
     """BERT without its pooler, averaged over words, as unit vectors.
 
-    Reads are read up to word 512 (base 2,048 with words of four); what comes after does not reach the vector.
+    Reads are read up to word 2,048; what comes after does not reach the vector.
     """
 
     name = "dna-transformer"
-    strand_symmetric = False
 
     def __init__(self, bert: BertModel, words: Words) -> None:
         super().__init__()
         self.bert = bert
         self.words = words
+        self.strand_symmetric = words.strand_symmetric
+        self.bert.embeddings.position_embeddings.requires_grad_(not words.strand_symmetric)
         self.dim = bert.config.hidden_size
 
     @classmethod
     def words_for(cls, sequences: Sequences) -> Words:
         """What a new encoder cuts reads into."""
-        return FixedWords(4)
+        return FixedWords(5)
 
     @classmethod
     def untrained(cls, sequences: Sequences, *, seed: int) -> Self:
@@ -63,7 +66,7 @@ class DnaTransformer(EncoderModel):
             attention_probs_dropout_prob=0.0,
             pad_token_id=PAD,
         )
-        config.dna_word_bases = words.word_bases
+        config.dna_word_length = words.word_bases
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             bert = BertModel(config, add_pooling_layer=False)
@@ -76,7 +79,7 @@ class DnaTransformer(EncoderModel):
         """Read a saved encoder without asking any hub; raises InvalidEncoder where the files are not one."""
         try:
             config = BertConfig.from_pretrained(directory, local_files_only=True)
-            words = words_in(directory, config.dna_word_bases)
+            words = words_in(directory, config.dna_word_length)
             bert = BertModel.from_pretrained(
                 directory, config=config, add_pooling_layer=False, local_files_only=True
             )
@@ -90,6 +93,9 @@ class DnaTransformer(EncoderModel):
 
     def save(self, directory: Path) -> None:
         """Write config.json, model.safetensors and the tokenizer's files."""
+        embeddings = self.bert.embeddings.word_embeddings.weight
+        with torch.no_grad():  # AutoTokenizer gives the words of one strand
+            embeddings.copy_(embeddings[torch.from_numpy(self.words.read_as)])
         self.bert.save_pretrained(directory)
         save_words(self.words, directory, max_words=MAX_WORDS)
 
@@ -124,7 +130,7 @@ class DnaTransformer(EncoderModel):
 
 
 class CharacterTransformer(DnaTransformer):
-    """Reads bases one by one: most words, and the shortest reach (512 bases)."""
+    """Reads bases one by one: least in a word, and most to be learnt from their places."""
 
     @classmethod
     def words_for(cls, sequences: Sequences) -> Words:

@@ -1,7 +1,9 @@
 """Masked-language training (Devlin et al., NAACL 2019): hide words of a read, and guess them from the others.
 
 The first stage of a transformer's training, before pairs tell it which reads belong together. A hidden word is
-written as the unknown word, which no other word looks at: what becomes of bases that could not be called.
+written as the unknown word, which no other word looks at: what becomes of bases that could not be called. Words
+that overlap are hidden together, all that hold one base, for the others would tell what is hidden (as in DNABERT,
+Ji et al., Bioinformatics 2021).
 """
 
 from __future__ import annotations
@@ -77,7 +79,10 @@ def train_masked(
 def masked_loss(model: DnaTransformer, head: torch.nn.Module, sequences: Sequences) -> torch.Tensor:
     """Cross entropy of hidden words given the others; 0 where the sequences have no known word to hide."""
     words = model.prepare(sequences).to(model.device)
-    hidden = (words >= FIRST_WORD) & (torch.rand(words.shape, device=words.device) < HIDDEN_SHARE)
+    together = max(1, model.words.word_bases)
+    first = torch.rand(words.shape, device=words.device) < HIDDEN_SHARE / together
+    from_first = torch.nn.functional.pad(first.float(), (together - 1, 0))
+    hidden = (words >= FIRST_WORD) & (torch.nn.functional.max_pool1d(from_first, together, stride=1) > 0)
     states, _ = model.states(words.masked_fill(hidden, UNKNOWN))
     scores = head(states[hidden]) @ model.bert.embeddings.word_embeddings.weight.T
     return torch.nn.functional.cross_entropy(scores, words[hidden], reduction="sum") / hidden.sum().clamp(

@@ -10,7 +10,7 @@ from tasks.encoders.kmer import KmerMlp
 from tasks.encoders.protocol import Encoder, EncoderUri, load_encoder
 from tasks.encoders.registry import Registry
 from tasks.encoders.sequences import Sequences
-from tasks.encoders.transformer import DnaTransformer
+from tasks.encoders.transformer import BpeTransformer
 from tasks.errors import InvalidEncoder
 from tasks.object_store import ObjectStore, ObjectUri
 
@@ -139,10 +139,10 @@ def test_damaged_weights_are_refused(encoders: ObjectUri, saved: Path) -> None:
 
 
 def test_a_registered_transformer_may_average_strands(encoders: ObjectUri, tmp_path: Path) -> None:
-    DnaTransformer.untrained(Sequences.from_arrow(READS["sequence"]), seed=1).save(tmp_path)
-    version = Registry(ObjectStore(), encoders).register("dna-transformer", tmp_path, {}, parent=None)
-    plain = load(f"registry://dna-transformer@{version}", encoders)
-    average = load(f"registry://dna-transformer@{version}?average=reverse-complement", encoders)
+    BpeTransformer.untrained(Sequences.from_arrow(READS["sequence"]), seed=1).save(tmp_path)
+    version = Registry(ObjectStore(), encoders).register("dna-transformer-bpe", tmp_path, {}, parent=None)
+    plain = load(f"registry://dna-transformer-bpe@{version}", encoders)
+    average = load(f"registry://dna-transformer-bpe@{version}?average=reverse-complement", encoders)
     assert (plain.strand_symmetric, average.strand_symmetric) == (False, True)
     assert average.uri == f"{plain.uri}?average=reverse-complement"
     assert not np.allclose(plain.encode(READS), average.encode(READS), atol=1e-3)

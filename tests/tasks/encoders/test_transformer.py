@@ -1,4 +1,5 @@
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 from tasks.encoders import transformer
 from tasks.encoders.sequences import Sequences
 from tasks.encoders.transformer import BpeTransformer, CharacterTransformer, DnaTransformer
+from tasks.encoders.words import FixedWords
 from tasks.errors import InvalidEncoder
 
 
@@ -46,6 +48,34 @@ def test_vectors_come_in_the_order_of_the_reads(
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
 
 
+def spaced(read: str, word_bases: int) -> str:
+    return " ".join(read[i : i + word_bases] for i in range(max(1, len(read) - word_bases + 1)))
+
+
+def test_both_strands_have_one_vector_where_words_overlap(model: DnaTransformer) -> None:
+    reads = sequences([*random_reads(150, 48, 5, 3), "ACGTNNNNTTGAC"])
+    apart = model.encode_sequences(reads) - model.encode_sequences(reads.reverse_complement())
+    assert (np.abs(apart).max() < 1e-5) == model.strand_symmetric == (model.words.word_bases > 1)
+
+
+@pytest.mark.parametrize("word_bases", [1, 2, 4, 5])
+def test_fixed_words_are_cut_as_defined(word_bases: int) -> None:
+    reads = [*random_reads(60, 9, word_bases), "ACGTNACGTACnacgtacgt", "A" * (word_bases - 1), "", "N"]
+    numbers = {"".join(word): number for number, word in enumerate(product("ACGT", repeat=word_bases), 2)}
+
+    def number(word: str) -> int:
+        other_strand = word[::-1].translate(str.maketrans("ACGT", "TGCA"))
+        return numbers.get(min(word, other_strand) if word_bases > 1 else word, 1)
+
+    words = FixedWords(word_bases)
+    tokens = words.cut(sequences(reads), max_words=30)
+    assert words.size == 2 + 4**word_bases
+    for row, read in enumerate(reads):
+        expected = [number(word) for word in spaced(read.upper(), word_bases).split()][:30]
+        assert tokens.take(np.array([row])).tolist() == expected
+    assert words.read_as.tolist() == [0, 1, *(number(word) for word in numbers)]
+
+
 def test_unknown_bases_do_not_reach_a_vector(model: DnaTransformer) -> None:
     read = random_reads(48)[0]
     with_n, longer = model.encode_sequences(sequences([read + "NNNN", read + "NNNNNNNN"]))
@@ -56,9 +86,11 @@ def test_unknown_bases_do_not_reach_a_vector(model: DnaTransformer) -> None:
 def test_hugging_face_loads_the_same_encoder(model: DnaTransformer, tmp_path: Path) -> None:
     model.save(tmp_path)
     tokenizer, bert = AutoTokenizer.from_pretrained(tmp_path), AutoModel.from_pretrained(tmp_path)
-    reads = ["ACGTACGTNNACGTAC", "TTGACCA", "ACGT"]
-    words = tokenizer(reads, padding=True, return_tensors="pt")["input_ids"]
-    assert words.tolist() == model.prepare(sequences(reads)).tolist()
+    reads = ["ACGTACGTNNACGTAC", "TTGACCA", "ACGTC"]
+    bases = model.words.word_bases
+    texts = [spaced(read, bases) for read in reads] if bases > 1 else reads
+    words = tokenizer(texts, padding=True, return_tensors="pt")["input_ids"]
+    assert model.words.read_as[words].tolist() == model.prepare(sequences(reads)).tolist()
     known = (words > 1).unsqueeze(-1)
     states = bert.eval()(input_ids=words, attention_mask=known[..., 0].long()).last_hidden_state
     mean = torch.nn.functional.normalize((states * known).sum(1) / known.sum(1), dim=-1)
@@ -90,7 +122,7 @@ def test_a_bert_of_other_words_is_refused(model: DnaTransformer, tmp_path: Path)
     )
     BertModel(config).save_pretrained(tmp_path)
     file = tmp_path / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"dna_word_bases": model.words.word_bases}))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"dna_word_length": model.words.word_bases}))
     with pytest.raises(InvalidEncoder, match="is of 9 words, but its tokenizer has"):
         DnaTransformer.load(tmp_path)
 
