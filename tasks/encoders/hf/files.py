@@ -36,12 +36,33 @@ def model_files(names: Iterable[str]) -> list[str]:
     return [name for name in names if name in DESCRIPTIONS or re.fullmatch(r"\w+\.py", name)] + weights
 
 
-def weights_file(directory: Path) -> Path:
-    """The one file of weights in ``directory``; raises InvalidEncoder where there is none."""
+def weights_files(directory: Path) -> list[Path]:
+    """The file of weights in ``directory``, or all that its index (``….index.json``) names.
+
+    :raises InvalidEncoder: there are no weights, or not all files of them.
+    """
     for name in ("model.safetensors", "pytorch_model.bin"):
+        index = directory / f"{name}.index.json"
         if (directory / name).is_file():
-            return directory / name
-    raise InvalidEncoder(f"{directory} holds neither model.safetensors nor pytorch_model.bin")
+            return [directory / name]
+        if index.is_file():
+            return _indexed(index)
+    raise InvalidEncoder(
+        f"{directory} holds neither model.safetensors nor pytorch_model.bin, nor an index of one"
+    )
+
+
+def _indexed(index: Path) -> list[Path]:
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise InvalidEncoder(f"{index} names no files: it has no weight_map")
+    names = sorted(set(map(str, shards.values())))
+    missing = [name for name in names if Path(name).name != name or not (index.parent / name).is_file()]
+    if missing:
+        raise InvalidEncoder(
+            f"{index} names {len(names)} files of weights, but {', '.join(missing[:3])} is not beside it"
+        )
+    return [index.parent / name for name in names]
 
 
 def read_json(path: Path) -> dict[str, Any]:

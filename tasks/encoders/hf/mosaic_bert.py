@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks.encoders.hf.files import weights_file
+from tasks.encoders.hf.files import weights_files
 from tasks.encoders.hf.network import Network
 from tasks.errors import InvalidEncoder
 
@@ -50,20 +50,24 @@ class MosaicBert(Network):
     @classmethod
     def load(cls, directory: Path, config: Mapping[str, Any], dtype: torch.dtype) -> MosaicBert:
         """The network with the weights in ``directory``; raises InvalidEncoder where they are not all there."""
-        file = weights_file(directory)
+        files = weights_files(directory)
         try:
-            weights = (
-                load_file(file)
-                if file.suffix == ".safetensors"
-                else torch.load(file, map_location="cpu", weights_only=True)
-            )
+            weights: dict[str, Tensor] = {}
+            for file in files:
+                weights |= (
+                    load_file(file)
+                    if file.suffix == ".safetensors"
+                    else torch.load(file, map_location="cpu", weights_only=True)
+                )
             with torch.device("meta"):
                 network = cls(config)
             weights = {name.removeprefix("bert."): tensor for name, tensor in weights.items()}
             weights = {name: tensor for name, tensor in weights.items() if not name.startswith(HEADS)}
             network.load_state_dict(weights, assign=True)
         except (OSError, RuntimeError, KeyError, ValueError, SafetensorError, AttributeError) as error:
-            raise InvalidEncoder(f"{file} does not hold the weights of a DNABERT-2: {error}") from error
+            raise InvalidEncoder(
+                f"the weights in {directory} are not those of a DNABERT-2: {error}"
+            ) from error
         except Exception as error:  # pickle.UnpicklingError: what weights_only refuses
             raise InvalidEncoder(f"{file} holds more than tensors, which is not loaded: {error}") from error
         return network.to(dtype)

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
+from safetensors.torch import save
 
 from tasks.encoders.protocol import Encoder
 from tasks.errors import InvalidEncoder, StorageError
@@ -27,9 +29,15 @@ class Hub(ThreadingHTTPServer):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.files = {path.name: path.read_bytes() for path in directory.iterdir()}
-        self.announced = {name: self._siblings(name, body) for name, body in self.files.items()}
+        self.files: dict[str, bytes] = {}
+        self.announced: dict[str, dict[str, object]] = {}
         self.downloads: list[str] = []
+        for path in directory.iterdir():
+            self.publish(path.name, path.read_bytes())
+
+    def publish(self, name: str, body: bytes) -> None:
+        self.files[name] = body
+        self.announced[name] = self._siblings(name, body)
 
     def _siblings(self, name: str, body: bytes) -> dict[str, object]:
         blob = {
@@ -105,6 +113,68 @@ def test_a_model_of_the_hub_is_fetched_once(
     np.testing.assert_array_equal(first.encode(READS), load(model_of("dnabert-2").as_uri()).encode(READS))
     assert load(uri).revision == first.revision
     assert len(hub.downloads) == 4
+
+
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+
+
+@pytest.fixture
+def sharded(hub: Hub, model_of: Callable[[str], Path]) -> Hub:
+    """The hub's model has its weights in two files as well."""
+    weights = torch.load(model_of("dnabert-2") / "pytorch_model.bin", weights_only=True)
+    names = [name for name in weights if not name.startswith("cls.")]
+    halves = dict(zip(SHARDS, (names[::2], names[1::2]), strict=True))
+    for shard, half in halves.items():
+        hub.publish(shard, save({name: weights[name] for name in half}))
+    places = {name: shard for shard, half in halves.items() for name in half}
+    hub.publish("model.safetensors.index.json", json.dumps({"weight_map": places}).encode())
+    return hub
+
+
+def test_weights_in_several_files_are_one_model(
+    sharded: Hub, load: Callable[[str], Encoder], model_of: Callable[[str], Path]
+) -> None:
+    encoder = load(f"hf://{MODEL}@{COMMIT}")
+    assert {*SHARDS, "model.safetensors.index.json"} < set(sharded.downloads)
+    assert "pytorch_model.bin" not in sharded.downloads
+    whole = load(model_of("dnabert-2").as_uri())
+    np.testing.assert_array_equal(encoder.encode(READS), whole.encode(READS))
+
+
+def test_each_of_several_files_is_verified(sharded: Hub, load: Callable[[str], Encoder]) -> None:
+    body = sharded.files[SHARDS[1]]
+    sharded.files[SHARDS[1]] = body[:-1] + bytes([body[-1] ^ 1])
+    with pytest.raises(StorageError, match=f"{SHARDS[1]} of hf://.* but the Hub lists"):
+        load(f"hf://{MODEL}@{COMMIT}")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda files: files.pop(SHARDS[0]), f"names 2 files of weights, but {SHARDS[0]} is not beside it"),
+        (lambda files: files.update({"model.safetensors.index.json": b"{}"}), "it has no weight_map"),
+        (
+            lambda files: files.update({SHARDS[0]: files[SHARDS[1]]}),
+            "(?s)not those of a DNABERT-2: .*Missing key",
+        ),
+    ],
+)
+def test_part_of_the_weights_is_refused(
+    damage: Callable[[dict[str, bytes]], object],
+    message: str,
+    sharded: Hub,
+    load: Callable[[str], Encoder],
+    tmp_path: Path,
+) -> None:
+    files = dict(sharded.files)
+    del files["pytorch_model.bin"]
+    damage(files)
+    directory = tmp_path / "copied"
+    directory.mkdir()
+    for name, body in files.items():
+        (directory / name).write_bytes(body)
+    with pytest.raises(InvalidEncoder, match=message):
+        load(directory.as_uri())
 
 
 @pytest.mark.parametrize("damaged", ["pytorch_model.bin", "config.json"])
