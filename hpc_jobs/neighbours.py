@@ -52,6 +52,8 @@ class NeighbourManifest:
     :param rows: reads, that is queries; each has min(k, rows - 1) neighbours.
     :param store_sha256: SHA-256 of the ``manifest.json`` of the embedding store that was compared.
     :param metric: ``cosine``, ``dot`` or ``l2``, of which the score is the negative square.
+    :param approximate: None of an exact result; else the numbers of :class:`hpc_jobs.mpi_dna_seq.cells.Cells` and
+        :class:`hpc_jobs.mpi_dna_seq.cells.Quality`, the measured ``recall`` among them.
     """
 
     rows: int
@@ -59,6 +61,7 @@ class NeighbourManifest:
     store_sha256: str
     files: tuple[Part, ...]
     metric: str = "cosine"
+    approximate: dict[str, Any] | None = None
 
     @property
     def edges(self) -> int:
@@ -74,6 +77,7 @@ class NeighbourManifest:
             "metric": self.metric,
             "store_sha256": self.store_sha256,
             "files": [asdict(part) for part in self.files],
+            **({"approximate": self.approximate} if self.approximate else {}),
         }
 
 
@@ -127,7 +131,14 @@ def find(directory: Path) -> NeighbourManifest | None:
         if fields["format"] != FORMAT:
             raise NeighboursError(f"{path} is of format {fields['format']!r}, not {FORMAT!r}")
         files = tuple(Part(**part) for part in fields["files"])
-        return NeighbourManifest(fields["rows"], fields["k"], fields["store_sha256"], files, fields["metric"])
+        return NeighbourManifest(
+            fields["rows"],
+            fields["k"],
+            fields["store_sha256"],
+            files,
+            fields["metric"],
+            fields.get("approximate"),
+        )
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

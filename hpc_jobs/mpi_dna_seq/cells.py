@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from mpi4py import MPI
 
-from hpc_jobs.mpi_dna_seq.kmeans import ROWS_AT_ONCE, nearest_cells, spread_rows, train
-from hpc_jobs.mpi_dna_seq.shuffle import Shuffle, exchange
+from hpc_jobs.mpi_dna_seq.kmeans import ROWS_AT_ONCE, nearest_cells, spread_rows, train, training_pairs
+from hpc_jobs.mpi_dna_seq.shuffle import Exchange, Shuffle
 from hpc_jobs.mpi_dna_seq.tiles import Best, Block, Comparison
 
 RECALL_ROWS = 1_000
@@ -34,6 +34,11 @@ class Cells:
     cells: int
     nprobe: int
     seed: int = 1
+
+    def expected_pairs(self, rows: int) -> int:
+        """How many pairs are compared if all cells are of one size: with centroids, and with each other."""
+        in_cells = rows * rows * (2 * self.nprobe - 1) // (2 * self.cells)
+        return training_pairs(rows, self.cells) + rows * (self.cells + RECALL_ROWS) + in_cells
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class CellSearch:
         unit: bool,
     ) -> None:
         self._comm = comm
+        self._exchange = Exchange(comm)
         self._vectors = vectors
         self._ids = np.arange(first_row, first_row + len(vectors))
         self._first_row = first_row
@@ -77,6 +83,11 @@ class CellSearch:
         self._cells = cells
         self._comparison = comparison
         self._unit = unit
+
+    @property
+    def communication_seconds(self) -> float:
+        """In messages of rows and lists, and waiting for the other ranks' ones."""
+        return self._exchange.seconds
 
     def find(self, best: Best) -> Quality:
         """Fill ``best``, the empty lists of this rank's rows; ``k`` must be less than all rows. Collective."""
@@ -107,7 +118,7 @@ class CellSearch:
         """Send rows to the cells of this turn, compare, and merge what comes back."""
         rows, places = np.nonzero(plan.turn[probes] == turn)
         cells = probes[rows, places]
-        shuffle = Shuffle(self._comm, plan.rank[cells])
+        shuffle = Shuffle(self._exchange, plan.rank[cells])
         sides = shuffle.there(2 * cells + (places > 0))  # 2 c: at home in c, 2 c + 1: visits c
         vectors = shuffle.there(self._vectors, rows=rows)
         ids = shuffle.there(self._ids, rows=rows)
@@ -170,9 +181,7 @@ class CellSearch:
         """The exact lists of some of this rank's rows; collective, each rank with rows of its own."""
         counts = np.array(self._comm.allgather(len(rows)))
         to_all = [counts[self._comm.rank]] * self._comm.size
-        queries = exchange(
-            self._comm, np.tile(self._vectors[rows], (self._comm.size, 1)), np.array(to_all), counts
-        )
+        queries = self._exchange(np.tile(self._vectors[rows], (self._comm.size, 1)), np.array(to_all), counts)
         lists = Best.empty(len(queries), k + 1)  # one more, as a row meets itself
         block = Block(0, queries, lists)
         for start in range(0, len(self._vectors), ROWS_AT_ONCE):
@@ -180,7 +189,7 @@ class CellSearch:
             closed = Best.empty(len(columns), k + 1, np.full(len(columns), np.inf, np.float32))
             self._comparison.across(block, Block(self._first_row + start, columns, closed))
         scores, ids = (
-            exchange(self._comm, array, counts, np.array(to_all)).reshape(self._comm.size, len(rows), k + 1)
+            self._exchange(array, counts, np.array(to_all)).reshape(self._comm.size, len(rows), k + 1)
             for array in (lists.scores, lists.ids)
         )
         merged = Best.empty(len(rows), k + 1)

@@ -54,6 +54,11 @@ def train(
     return centroids
 
 
+def training_pairs(rows: int, cells: int) -> int:
+    """Pairs of a sampled row and a centroid that :func:`train` compares."""
+    return ITERATIONS * min(rows, SAMPLE_A_CELL * cells) * cells
+
+
 def nearest_cells(
     vectors: np.ndarray, centroids: np.ndarray, count: int, comparison: Comparison
 ) -> np.ndarray:
