@@ -117,4 +117,4 @@ def _name(member: str, units: int) -> str:
 
 
 def _bytes_of(array: np.ndarray) -> memoryview:
-    return memoryview(array).cast("B") if array.size else memoryview(bytearray())
+    return array.reshape(-1).view(np.uint8).data

@@ -7,7 +7,7 @@ by default half of the machine's memory (``mount -o remount,size=90% /dev/shm``;
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from mpi4py import MPI
@@ -28,9 +28,11 @@ class Member:
     :raises RingError: on every rank: the members cannot form so many rings.
     """
 
-    def __init__(self, comm: MPI.Comm, *, ranks_per_member: int | None = None, layers: int = 1) -> None:
+    def __init__(self, comm: MPI.Intracomm, *, ranks_per_member: int | None = None, layers: int = 1) -> None:
         shared = comm.Split_type(MPI.COMM_TYPE_SHARED, key=comm.rank)
-        self._comm = shared.Split(shared.rank // (ranks_per_member or shared.size), shared.rank)
+        self._comm = MPI.Intracomm(
+            shared.Split(shared.rank // (ranks_per_member or shared.size), shared.rank)
+        )
         self.rank = self._comm.rank
         leaders = comm.Split(0 if self.leads else MPI.UNDEFINED, comm.rank)
         sizes = self._comm.bcast(leaders.allgather(self._comm.size) if self.leads else None)
@@ -73,7 +75,7 @@ class Member:
             ) from error
         window.Lock_all(MPI.MODE_NOCHECK)
         self._windows.append(window)
-        memory = np.frombuffer(window.Shared_query(0)[0], np.uint8)
+        memory = np.frombuffer(cast(memoryview, window.Shared_query(0)[0]), np.uint8)
         start = -memory.ctypes.data % ALIGNMENT  # the same in every rank: windows begin on pages
         views = []
         for (shape, dtype), size in zip(arrays, sizes, strict=True):

@@ -29,6 +29,7 @@ class RankMetrics:
     :param rows: of its strip.
     :param pairs: compared by this rank.
     :param pairs_scored: those of them that no threshold excluded and that were scored exactly.
+    :param pairs_in_fp32: those of them that int8-exact left to float32, because it would not have paid.
     :param load_seconds: verifying and reading its rows.
     :param compare_seconds: the whole comparison, from the first tile to the slowest rank's last. Of it:
     :param product_seconds: matrix products.
@@ -48,6 +49,7 @@ class RankMetrics:
     rows: int
     pairs: int
     pairs_scored: int
+    pairs_in_fp32: int
     load_seconds: float
     compare_seconds: float
     product_seconds: float
@@ -78,6 +80,7 @@ def summary(ranks: Sequence[RankMetrics], *, dim: int, rows: int, seconds: float
         "compare_seconds": compare,
         "pairs": pairs,
         "pairs_scored": sum(rank.pairs_scored for rank in ranks),
+        "pairs_in_fp32": sum(rank.pairs_in_fp32 for rank in ranks),
         "pairs_per_second": pairs / compare,
         "effective_gflops": 4 * pairs * dim / compare / 1e9,
         "input_bytes": 4 * rows * dim,
@@ -140,11 +143,12 @@ class Progress:
         fields: dict[str, Any] = {
             "status": status,
             "percent": 100.0 if status == "done" else round(100 * self._fraction, 1),
-            "rate": round(self._rate),
             "unit": "pairs",
             "pairs_total": self._pairs,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        if self._rate:
+            fields["rate"] = round(self._rate)
         if status == "running" and self._rate:
             fields["seconds_left"] = round(self._seconds_left())
         for path in self._files:

@@ -40,7 +40,12 @@ class Restart:
     """
 
     def __init__(
-        self, comm: MPI.Comm, member: Member, checkpoint: Checkpoint, stop: StopSignal, every_seconds: float
+        self,
+        comm: MPI.Intracomm,
+        member: Member,
+        checkpoint: Checkpoint,
+        stop: StopSignal,
+        every_seconds: float,
     ) -> None:
         self._comm = comm
         self._member = member

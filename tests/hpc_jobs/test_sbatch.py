@@ -99,7 +99,7 @@ def test_what_it_asks_of_slurm() -> None:
     ]
 
 
-EXPORTED = ["--quiet", "-x", "PYTHONPATH", "-x", "PYTHONUNBUFFERED", "-x", "OPENBLAS_NUM_THREADS"]
+EXPORTED = ["-x", "PYTHONPATH", "-x", "PYTHONUNBUFFERED", "-x", "OPENBLAS_NUM_THREADS"]
 ALWAYS = {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"}
 
 

@@ -12,14 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from hpc_jobs import neighbours, store
 from hpc_jobs.mpi_dna_seq.cells import Plan
 from hpc_jobs.mpi_dna_seq.kmeans import spread_rows
 from hpc_jobs.mpi_dna_seq.tiles import Best, Block, comparison
 
 ROOT = Path(__file__).parents[3]
 RANKS = (1, 2, 3, 5)
+
+
+def mpirun(ranks: int, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "OMPI_MCA_btl_vader_single_copy_mechanism": "none",  # containers forbid process_vm_readv
+        "OMPI_MCA_rmaps_base_oversubscribe": "1",
+        "OMPI_MCA_mpi_yield_when_idle": "1",
+    }
+    launch = ["mpirun", "--quiet", "--bind-to", "none", "-np", str(ranks), sys.executable]
+    return subprocess.run([*launch, *command], env=environment, capture_output=True, text=True, timeout=120)
 
 
 @dataclass(frozen=True)
@@ -197,3 +214,57 @@ def test_sampled_rows_are_different_and_from_everywhere(rows: int, count: int) -
     assert len(np.unique(sampled)) == len(sampled) == count
     assert ((sampled >= 0) & (sampled < rows)).all()
     assert (np.diff(sampled) <= 2 * rows / max(count, 1) + 1).all()
+
+
+def test_a_run_writes_its_recall_into_manifest_and_metrics(folder: Path, tmp_path: Path) -> None:
+    vectors = cases()["clustered"].vectors
+    ids = pa.array([f"s:{row}" for row in range(len(vectors))])
+    store.write_store(tmp_path / "store", ids, vectors, encoder_uri="e", encoder_revision="r")
+    out = tmp_path / "knn"
+    command = [
+        "-m",
+        "hpc_jobs.mpi_dna_seq",
+        "--store",
+        str(tmp_path / "store"),
+        "--out",
+        str(out),
+        "--k",
+        "10",
+    ]
+    few = ["--approximate", "--cells", "30", "--nprobe", "6"]
+    done = mpirun(2, *command, *few)
+    assert done.returncode == 0, done.stderr
+    answer = found(folder, "clustered")
+    told = {"cells": 30, "nprobe": 6, "seed": 1, "recall": float(answer["recall"]), "recall_rows": 1000}
+    told["completed_rows"] = 0
+    assert neighbours.verify(out).approximate == told
+    assert json.loads((out / "metrics.json").read_text())["approximate"] == told
+    table = neighbours.read(out)
+    np.testing.assert_array_equal(table["neighbour"], answer["ids"].ravel())
+    np.testing.assert_array_equal(table["score"], answer["scores"].ravel())
+
+    assert mpirun(1, *command, *few).stdout.startswith("unchanged")
+    assert "done" in mpirun(1, *command).stdout
+    assert neighbours.verify(out).approximate is None
+    np.testing.assert_array_equal(neighbours.read(out)["neighbour"], exact("clustered").ids.ravel())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--approximate", "--cells", "4"], "4 cells cannot be made of 3 vectors"),
+        (["--approximate", "--cells", "2", "--nprobe", "3"], "a row cannot look in 3 of 2 cells"),
+        (["--approximate", "--metric", "dot"], "--approximate goes with cosine and l2"),
+        (["--nprobe", "3"], "go with --approximate"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(tmp_path: Path, options: list[str], message: str) -> None:
+    vectors = unit(np.eye(3, 4))
+    store.write_store(
+        tmp_path / "s", pa.array(["a", "b", "c"]), vectors, encoder_uri="e", encoder_revision="r"
+    )
+    where = ["--store", str(tmp_path / "s"), "--out", str(tmp_path / "knn")]
+    done = mpirun(1, "-m", "hpc_jobs.mpi_dna_seq", *where, *options)
+    assert done.returncode in (1, 2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
