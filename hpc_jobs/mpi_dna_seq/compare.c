@@ -29,6 +29,7 @@ typedef __m512 floats;
 typedef __m512i ints;
 #define SPLAT(x) _mm512_set1_ps(x)
 #define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define MIN(a, b) _mm512_min_ps(a, b)
 #define MASK(u, t) ((uint32_t)_mm512_cmp_ps_mask(u, t, _CMP_GE_OQ))
 #elif defined(__AVX2__)
 #include <immintrin.h>
@@ -38,6 +39,7 @@ typedef __m256 floats;
 typedef __m256i ints;
 #define SPLAT(x) _mm256_set1_ps(x)
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define MIN(a, b) _mm256_min_ps(a, b)
 #define MASK(u, t) ((uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(u, t, _CMP_GE_OQ)))
 #else /* the compiler's own vectors: SSE2, NEON, or plain registers */
 #define WIDTH 4
@@ -46,6 +48,11 @@ typedef float floats __attribute__((vector_size(16)));
 typedef int32_t ints __attribute__((vector_size(16)));
 #define SPLAT(x) ((floats){x, x, x, x})
 #define FMA(a, b, c) ((a) * (b) + (c))
+static inline floats MIN(floats a, floats b)
+{
+    ints less = a < b;
+    return (floats)(((ints)a & less) | ((ints)b & ~less));
+}
 static inline uint32_t MASK(floats u, floats t)
 {
     ints hit = u >= t;
@@ -382,6 +389,7 @@ INLINED void compare(const side *rows, int64_t top, int64_t n_rows, const side *
     else
         pack_rows_fp32(rows->vectors + top * dim, n_rows, dim, packed);
 
+    float last[BLOCK] = {0};
     for (; left < stop; left += PANEL) {
         int64_t count = stop - left < PANEL ? stop - left : PANEL;
         if (!int8)
@@ -399,31 +407,39 @@ INLINED void compare(const side *rows, int64_t top, int64_t n_rows, const side *
                              columns->shifts + left, product);
             else
                 product_fp32(dim, (const float *)packed + row * dim, panel, product);
-            uint32_t hits[BLOCK], any = 0;
-            floats most[BLOCK][VECTORS], bound[VECTORS];
+            floats bound[VECTORS];
             UNROLLED for (int v = 0; v < VECTORS; v++)
                 bound[v] = FMA(SPLAT(most_error[row / BLOCK]), FLOATS(length, v),
                                FMA(SPLAT(most_length[row / BLOCK]), FLOATS(error, v), FLOATS(offset, v)));
-            UNROLLED for (int i = 0; i < BLOCK; i++) {
-                int64_t at = top + (row + i < n_rows ? row + i : n_rows - 1);
-                floats own = SPLAT(rows->best.threshold[at]);
-                hits[i] = 0;
-                UNROLLED for (int v = 0; v < VECTORS; v++) {
-                    most[i][v] = FMA(product[i][v] * FLOATS(scale, v), SPLAT(terms[row + i].scale),
-                                     bound[v] + SPLAT(terms[row + i].offset));
-                    hits[i] |= (MASK(most[i][v], own) | MASK(most[i][v], FLOATS(limit, v))) << (v * WIDTH);
-                }
-                any |= hits[i];
+            const float *own = rows->best.threshold + top + row;
+            if (row + BLOCK > n_rows) {
+                memcpy(last, own, (size_t)(n_rows - row) * sizeof *last);
+                own = last;
             }
-            if (!any)
-                continue;
-            for (int i = 0; i < BLOCK; i++)
-                for (uint32_t left_over = hits[i]; left_over; left_over &= left_over - 1) {
-                    int64_t in = __builtin_ctz(left_over), column = left + in;
-                    if (column >= stop || (same && column <= top + row + i))
-                        continue;
-                    wait_for_score(&tile, top + row + i, column, ((const float *)most[i])[in]);
+            uint32_t any = 0;
+            UNROLLED for (int i = 0; i < BLOCK; i++)
+                UNROLLED for (int v = 0; v < VECTORS; v++) {
+                    if (int8) /* float32 has no scale */
+                        product[i][v] *= FLOATS(scale, v);
+                    product[i][v] = FMA(product[i][v], SPLAT(terms[row + i].scale),
+                                        bound[v] + SPLAT(terms[row + i].offset));
+                    any |= MASK(product[i][v], MIN(SPLAT(own[i]), FLOATS(limit, v)));
                 }
+            if (!any) /* most blocks end here */
+                continue;
+            UNROLLED for (int i = 0; i < BLOCK; i++) {
+                float most[PANEL];
+                uint32_t hits = 0;
+                UNROLLED for (int v = 0; v < VECTORS; v++) {
+                    memcpy(most + v * WIDTH, &product[i][v], sizeof(floats));
+                    hits |= MASK(product[i][v], MIN(SPLAT(own[i]), FLOATS(limit, v))) << (v * WIDTH);
+                }
+                for (; hits; hits &= hits - 1) {
+                    int64_t in = __builtin_ctz(hits), column = left + in;
+                    if (column < stop && !(same && column <= top + row + i))
+                        wait_for_score(&tile, top + row + i, column, most[in]);
+                }
+            }
             if (tile.waiting > WAITING / 2) {
                 score_waiting(&tile);
                 copy_padded(limit, columns->best.threshold + left, count, INFINITY);

@@ -220,6 +220,15 @@ def test_vectors_of_another_type_are_refused() -> None:
         comparison(dim=8).within(block)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e19])
+def test_a_vector_that_cannot_be_compared_is_named_and_not_lost(precision: Precision, value: float) -> None:
+    vectors = unit_vectors(40, 8)
+    vectors[23, 5] = value
+    with pytest.raises(ValueError, match=r"1 rows .* the first is that of row 123"):
+        comparison(precision=precision, dim=8).within(Block(100, vectors, Best.empty(40, 2)))
+
+
 def test_lists_of_other_pairs_are_merged_in_order() -> None:
     one, other = Best.empty(1, 3), Best.empty(1, 3)
     one.scores[0], one.ids[0] = [0.9, 0.5, 0.1], [4, 9, 2]
