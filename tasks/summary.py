@@ -34,6 +34,12 @@ def summarise(store: ObjectStore, batch: Batch) -> list[tuple[str, str]]:
         ("neighbours", f"{graph['edges']:,} (up to {graph['k']} for each read)"),
         ("clusters", f"{clusters['clusters']:,}"),
     ]
+    if results.find(store, batch.results / "overlaps"):
+        overlaps = results.verify(store, batch.results / "overlaps").details
+        share = f" ({overlaps['share']:.1%})" if overlaps["pairs"] else ""
+        lines.append(
+            ("overlaps", f"{overlaps['overlaps']:,} of {overlaps['pairs']:,} {overlaps['pairs_are']}{share}")
+        )
     lines += _retraining_lines(store, batch)
     lines += [
         (

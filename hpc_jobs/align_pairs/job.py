@@ -21,9 +21,9 @@ from hpc_jobs.align_pairs.pairs import Pairs, share_of_pairs
 from hpc_jobs.align_pairs.reads import NodeReads, ReadsError, checked_bases
 from hpc_jobs.checked_file import sha256_of, write_whole
 from hpc_jobs.collective import Refused, together
+from hpc_jobs.mpi_dna_seq.metrics import Progress
 
 PAIRS_A_GROUP = 65_536
-PROGRESS_SECONDS = 5.0
 REFUSALS = (store.StoreError, neighbours.NeighboursError, overlaps.OverlapsError, ReadsError)
 
 
@@ -113,8 +113,10 @@ def run(
         f"{sum(bases.values()):,} bases, on {comm.size} ranks",
     )
 
+    progress = Progress(comm, out, pairs=total)
+    progress.write("running")
     aligner = Aligner(minimum_length=minimum_overlap, minimum_identity=minimum_identity)
-    part = _write_part(out, comm, _aligned(comm, aligner, reads, pairs))
+    part = _write_part(out, comm, _aligned(aligner, reads, pairs, progress))
     aligned_seconds = time.perf_counter() - loaded
     reads.close()
     parts = comm.gather(part)
@@ -133,36 +135,30 @@ def run(
     write_whole(out / "metrics.json", json.dumps(metrics, indent=2).encode() + b"\n")
     result = overlaps.OverlapManifest(request, total, tuple(parts))
     overlaps.write_manifest(out, result)
+    progress.write("done")
     _say(
         comm,
         f"done: {result.overlaps:,} of {total:,} pairs overlap; {slowest:.2f} s, {total / slowest:,.0f} pairs/s",
     )
 
 
-def _aligned(comm: MPI.Comm, aligner: Aligner, reads: NodeReads, pairs: Pairs) -> Iterator[pa.RecordBatch]:
-    """The overlaps among the pairs, a batch for each :data:`PAIRS_A_GROUP` of them; rank 0 tells how far it is."""
-    said = began = time.perf_counter()
+def _aligned(
+    aligner: Aligner, reads: NodeReads, pairs: Pairs, progress: Progress
+) -> Iterator[pa.RecordBatch]:
+    """The overlaps among the pairs, a batch for each :data:`PAIRS_A_GROUP` of them."""
     for start in range(0, len(pairs), PAIRS_A_GROUP):
         found = []
-        stop = min(start + PAIRS_A_GROUP, len(pairs))
-        first, second = pairs.first[start:stop].tolist(), pairs.second[start:stop].tolist()
-        similarity = pairs.similarity[start:stop].tolist()
-        for number, rows in enumerate(zip(first, second, similarity, strict=True), start):
-            overlap = aligner.overlap(reads[rows[0]], reads[rows[1]])
+        group = slice(start, start + PAIRS_A_GROUP)
+        columns = (pairs.first[group], pairs.second[group], pairs.similarity[group])
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        for number, (first, second, similarity) in enumerate(rows, start):
+            overlap = aligner.overlap(reads[first], reads[second])
             if overlap is not None:
-                found.append((*rows, *overlap))
-            now = time.perf_counter()
-            if comm.rank == 0 and now - said >= PROGRESS_SECONDS:
-                said = now
-                rate = (number + 1) / (now - began)
-                print(
-                    f"{(number + 1) / len(pairs):6.1%}, {rate * comm.size:,.0f} pairs/s, about "
-                    f"{(len(pairs) - number - 1) / rate:,.0f} s left",
-                    flush=True,
-                )
-        columns = zip(*found, strict=True) if found else [()] * len(overlaps.SCHEMA)
+                found.append((first, second, similarity, *overlap))
+            progress.report(number + 1)
+        fields = zip(*found, strict=True) if found else [()] * len(overlaps.SCHEMA)
         yield pa.record_batch(
-            [pa.array(column, field.type) for column, field in zip(columns, overlaps.SCHEMA, strict=True)],
+            [pa.array(column, field.type) for column, field in zip(fields, overlaps.SCHEMA, strict=True)],
             schema=overlaps.SCHEMA,
         )
 

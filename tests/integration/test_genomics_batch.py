@@ -215,6 +215,24 @@ def test_the_neighbours_are_those_of_brute_force(batch: Batch) -> None:
 
 
 @pytest.mark.usefixtures("finished")
+def test_verified_overlaps_are_in_the_sequences(batch: Batch) -> None:
+    manifest = results.verify(ObjectStore(), batch.results / "overlaps")
+    reads = table_of(batch.results / "reads")
+    sequence = dict(zip(reads["read_id"].to_pylist(), reads["sequence"].to_pylist(), strict=True))
+    rows = table_of(batch.results / "overlaps").to_pylist()
+    assert len(rows) == manifest.details["overlaps"] > 100
+    exact = [row for row in rows if row["identity"] == 1]
+    assert len(exact) > 0.9 * len(rows)  # the reads have no errors
+    for row in exact:
+        first = sequence[row["read_id"]][row["first_begin"] : row["first_end"]]
+        second = sequence[row["other_id"]][row["second_begin"] : row["second_end"]]
+        if row["strand"] < 0:
+            second = second.translate(str.maketrans("ACGT", "TGCA"))[::-1]
+        assert first == second
+        assert len(first) == row["length"] >= 50
+
+
+@pytest.mark.usefixtures("finished")
 def test_clusters_cost_and_report_are_there_with_their_checksums(batch: Batch) -> None:
     store = ObjectStore()
     clusters = table_of(batch.results / "clusters")

@@ -44,6 +44,17 @@ def test_the_numbers_are_those_of_the_results(batch: Batch) -> None:
     assert lines["encoder"] == "registry://e@v1-0; not retrained on this batch yet"
 
 
+def test_the_share_of_verified_overlaps(batch: Batch) -> None:
+    assert "overlaps" not in dict(summarise(ObjectStore(), batch))
+    for pairs, overlaps, share, expected in (
+        (8000, 6000, 0.75, "6,000 of 8,000 mutual neighbours (75.0%)"),
+        (0, 0, None, "0 of 0 mutual neighbours"),
+    ):
+        details = {"pairs": pairs, "overlaps": overlaps, "share": share, "pairs_are": "mutual neighbours"}
+        results.publish(ObjectStore(), batch.results / "overlaps", {}, details)
+        assert dict(summarise(ObjectStore(), batch))["overlaps"] == expected
+
+
 def test_the_encoder_before_and_after(batch: Batch) -> None:
     verdict = {
         "encoder_before": "registry://e@v1-0",

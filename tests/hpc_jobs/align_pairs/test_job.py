@@ -175,8 +175,10 @@ def test_a_finished_result_stays_and_another_request_replaces_it(batch: Batch) -
     assert (status, said.split(":")[0]) == (0, "unchanged")
     assert {path.name: path.stat().st_mtime_ns for path in stays.iterdir()} == before
     assert set(found_pairs(out)) == set(batch.expected(mutual=True, minimum=80))
-    names = ["manifest.json", "metrics.json", "overlaps-00000.parquet"]
+    names = ["manifest.json", "metrics.json", "overlaps-00000.parquet", "progress.json"]
     assert sorted(path.name for path in out.iterdir()) == names
+
+    assert json.loads((out / "progress.json").read_text())["status"] == "done"
 
     # as a killed run of more ranks leaves it
     (out / "manifest.json").unlink()
