@@ -59,6 +59,8 @@ def test_the_transformer_learns_from_few_pairs_what_genomes_are_made_of() -> Non
     plan = TrainingPlan(steps=15, pairs_per_step=24, learning_rate=2e-3, temperature=0.1, seed=1)
     record = train(model, ReadWindows(sequences), plan, report=quiet)
     assert record.last_loss < np.log(24) - 0.8
+    strands = sequences[:9], sequences[:9].reverse_complement()
+    np.testing.assert_allclose(*map(model.encode_sequences, strands), atol=1e-5)
 
 
 def test_genomes_separate(
