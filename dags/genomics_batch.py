@@ -311,6 +311,8 @@ def genomics_batch() -> None:
             *("--store", f"{WORK}/embeddings"),
             *("--out", f"{WORK}/knn"),
             *("--k", "{{ params.top_k }}"),
+            # Another number of nodes or neighbours is another computation, which must not find this one's.
+            *("--checkpoint", f"{WORK}/knn-checkpoint-{{{{ params.nodes }}}}-{{{{ params.top_k }}}}"),
         ],
         nodes="{{ params.nodes }}",
         wait_for_completion=False,

@@ -1,5 +1,5 @@
-"""Run by eight ranks: ``ring_cases.py CASES OUT`` computes all of a JSON list [[store, k, tile], …] in every one of
-``LAYOUTS``, into ``OUT/<layout>/<number of the case>``. Starting eight Pythons costs more than the cases.
+"""Run by eight ranks: ``ring_cases.py CASES OUT`` computes all of a JSON list of options of a request, in every one
+of ``LAYOUTS``, into ``OUT/<layout>/<number of the case>``. Starting eight Pythons costs more than the cases.
 """
 
 import json
@@ -36,16 +36,13 @@ def compute() -> None:
         member_of = [size for size in sizes for _ in range(size)] + [0] * (8 - sum(sizes))
         comm = world.Split(member_of[world.rank])
         for name, (ranks, ranks_per_member, replication) in LAYOUTS.items():
-            for number, (directory, k, tile) in enumerate(cases):
+            for number, case in enumerate(cases):
                 if ranks == member_of[world.rank]:
-                    out = Path(sys.argv[2], name, str(number))
                     request = job.Request(
-                        Path(directory),
-                        out,
-                        k=k,
-                        tile=tile,
+                        out=Path(sys.argv[2], name, str(number)),
                         ranks_per_member=ranks_per_member,
                         replication=replication,
+                        **{**case, "store": Path(case["store"])},
                     )
                     job.run(comm, request)
         world.Barrier()

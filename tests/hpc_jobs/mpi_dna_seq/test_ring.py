@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,28 +23,42 @@ def kernel(ranks: int, directory: Path, out: Path, *, k: int = 3) -> subprocess.
     return mpirun(ranks, "-m", "hpc_jobs.mpi_dna_seq", *where)
 
 
-def cases() -> list[tuple[np.ndarray, int, int]]:
-    """Vectors, k and tile: more ranks than rows, fewer rows than k, duplicates, zeros, odd shapes."""
+@dataclass(frozen=True)
+class Case:
+    vectors: np.ndarray
+    k: int
+    tile: int = 512
+    metric: str = "cosine"
+    precision: str = "fp32"
+
+
+def cases() -> list[Case]:
+    """More ranks than rows, fewer rows than k, duplicates, zeros, odd shapes, vectors that are not of length 1."""
     duplicates = unit_vectors(200, 24)
     duplicates[np.random.default_rng(0).permutation(200)[:90]] = duplicates[150]
     duplicates[[0, 77, 199]] = 0
-    shapes = [
-        (0, 4, 3, 512),
-        (1, 4, 3, 512),
-        (5, 16, 10, 2),
-        (31, 7, 4, 8),
-        (263, 40, 10, 64),
+    longer = 3 * unit_vectors(263, 40)
+    return [
+        Case(unit_vectors(0, 4), k=3),
+        Case(unit_vectors(1, 4), k=3),
+        Case(unit_vectors(5, 16), k=10, tile=2),
+        Case(unit_vectors(31, 7), k=4, tile=8),
+        Case(unit_vectors(263, 40), k=10, tile=64),
+        Case(duplicates, k=6, tile=32, precision="int8-exact"),
+        Case(longer, k=5, tile=32, metric="l2", precision="int8-exact"),
     ]
-    return [(unit_vectors(rows, dim), k, tile) for rows, dim, k, tile in shapes] + [(duplicates, 6, 32)]
 
 
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the result of each case for each number of ranks, ``<ranks>/<number of the case>``."""
+    """A folder with the result of each case in each layout, ``<layout>/<number of the case>``."""
     folder = tmp_path_factory.mktemp("cases")
     listed = [
-        (str(write(folder / f"store-{number}", vectors)), k, tile)
-        for number, (vectors, k, tile) in enumerate(cases())
+        {
+            "store": str(write(folder / f"store-{number}", case.vectors)),
+            **{name: value for name, value in vars(case).items() if name != "vectors"},
+        }
+        for number, case in enumerate(cases())
     ]
     (folder / "cases.json").write_text(json.dumps(listed))
     runner = Path(__file__).with_name("ring_cases.py")
@@ -56,10 +71,10 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_layout_of_ranks_gives_the_neighbours_of_brute_force(
     layout: str, computed: Path, reference: Reference
 ) -> None:
-    for number, (vectors, k, _) in enumerate(cases()):
-        out = computed / layout / str(number)
+    for number, case in enumerate(cases()):
+        vectors, out = case.vectors, computed / layout / str(number)
         table = neighbours.read(out)
-        ids, scores = reference(vectors, k)
+        ids, scores = reference(vectors, case.k, "l2" if case.metric == "l2" else "dot")
         np.testing.assert_array_equal(table["neighbour"], ids.ravel())
         np.testing.assert_array_equal(table["score"], scores.ravel())
         np.testing.assert_array_equal(table["query"], np.repeat(np.arange(len(vectors)), ids.shape[1]))
