@@ -16,7 +16,7 @@ COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11
 # What a command needs to find the running stack.
 WITH_STACK = environment="$$($(STACK) environment)" && eval "$$environment" &&
 
-.PHONY: help setup setup-tests up down status run airflow land test test-others test-matrix unit integration faults bench-run bench-waiting bench-task-end bench-phase1 check lock
+.PHONY: help setup setup-tests up down status run airflow land test test-others test-matrix unit integration faults bench-run bench-waiting bench-task-end bench-phase1 bench-kernel bench-scaling bench-rivals check lock
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -77,10 +77,18 @@ bench-task-end: setup ## seconds from the end of a Slurm job to the end of its d
 	@PYTHONPATH=.:plugins $(VENV)/python -m tests.benchmarks.bench_task_end
 
 # The rivals go on top of the project's environment, into a folder of their own: see their requirements file.
-bench-phase1: setup ## phase 1 against cutadapt, Ray Data, PySpark, Hugging Face; 10 minutes (BENCH="--only 1 --reads 4000")
+bench-rivals: setup
 	@$(UV) pip install --quiet --python $(VENV)/python --no-deps --target .local/venvs/bench \
 	  --requirement tests/benchmarks/requirements.txt
+
+bench-phase1: bench-rivals ## phase 1 against cutadapt, Ray Data, PySpark, Hugging Face; 10 minutes (BENCH="--only 1 --reads 4000")
 	@$(VENV)/python -m tests.benchmarks.phase1 $(BENCH)
+
+bench-kernel: bench-rivals ## the k-NN kernel against faiss and others, growth, scaling; 30 minutes (BENCH="--only 1 --rows 5000 --dims 128")
+	@$(VENV)/python -m tests.benchmarks.kernel $(BENCH)
+
+bench-scaling: setup ## the tables and the plot of hpc_jobs/mpi_dna_seq/SCALING.md (BENCH="--measured .local/bench/kernel.json")
+	@$(VENV)/python -m tests.benchmarks.kernel.prediction $(BENCH)
 
 check: setup ## linters, formatting, types, and which package may import which
 	@$(VENV)/ruff check

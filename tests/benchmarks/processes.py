@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -34,11 +35,13 @@ class Ended:
     :param seconds: from its start to its end.
     :param peak_memory_bytes: the largest sum of the proportional set sizes (shared pages are counted once) of the
         process and all that it started, looked at four times a second.
+    :param peak_without_files_bytes: the same without mapped files, whose pages the system can drop at any time.
     """
 
     out: str
     seconds: float
     peak_memory_bytes: int
+    peak_without_files_bytes: int
 
 
 def measured(
@@ -89,11 +92,11 @@ def run_measured(
     child = subprocess.Popen(
         command, cwd=ROOT, env=values, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    peak, ended = [0], threading.Event()
+    peaks, ended = [0, 0], threading.Event()
 
     def sample() -> None:
         while not ended.wait(SAMPLING_SECONDS):
-            peak[0] = max(peak[0], family_bytes(child.pid))
+            peaks[:] = map(max, peaks, family_bytes(child.pid))
 
     sampler = threading.Thread(target=sample, daemon=True)
     sampler.start()
@@ -111,18 +114,24 @@ def run_measured(
         print(f"({time.monotonic() - started:.0f} s)", file=sys.stderr, flush=True)
     if child.returncode != 0:
         raise MeasurementFailed(f"{' '.join(command)}\n{out[-2000:]}{err[-4000:]}")
-    return Ended(out, seconds, peak[0])
+    return Ended(out, seconds, *peaks)
 
 
-def family_bytes(pid: int) -> int:
-    """Proportional set size of a process and its descendants; those that end meanwhile count as nothing."""
-    total = 0
+def family_bytes(pid: int) -> tuple[int, int]:
+    """Proportional set size of a process and its descendants, and the same without mapped files.
+
+    Those that end meanwhile count as nothing.
+    """
+    whole = files = 0
     with suppress(psutil.Error):
         parent = psutil.Process(pid)
         for process in [parent, *parent.children(recursive=True)]:
-            with suppress(psutil.Error, OSError):
-                total += process.memory_full_info().pss
-    return total
+            with suppress(OSError):
+                lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()[1:]
+                kib = {name: int(size.split()[0]) for name, size in (line.split(":") for line in lines)}
+                whole += kib["Pss"] * 1024
+                files += kib["Pss_File"] * 1024
+    return whole, whole - files
 
 
 def end_family(pid: int) -> None:
