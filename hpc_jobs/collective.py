@@ -15,7 +15,9 @@ class Refused(Exception):
     """The input is at fault; rank 0 has said why, and every rank stops with this."""
 
 
-def together(comm: MPI.Comm, step: Callable[[], Result], *, refusals: tuple[type[Exception], ...]) -> Result:
+def together(
+    comm: MPI.Intracomm, step: Callable[[], Result], *, refusals: tuple[type[Exception], ...]
+) -> Result:
     """Run a step without messages on every rank; collective, and so a barrier.
 
     :param refusals: errors of the input. Any other is not caught: the job has to end all ranks then.
@@ -30,6 +32,7 @@ def together(comm: MPI.Comm, step: Callable[[], Result], *, refusals: tuple[type
     if not problems:
         return result
     if comm.rank == 0:
-        others = f"\n({len(problems) - 1} more ranks refuse their part)" if len(problems) > 1 else ""
+        more = len(set(problems)) - 1
+        others = f"\n({more} more ranks refuse their part)" if more else ""
         print(f"refused: {problems[0]}{others}", file=sys.stderr, flush=True)
     raise Refused

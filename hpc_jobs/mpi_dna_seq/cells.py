@@ -14,6 +14,7 @@ again as a rank has itself (or one cell, where that is larger).
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +24,13 @@ from hpc_jobs.mpi_dna_seq.kmeans import ROWS_AT_ONCE, nearest_cells, spread_rows
 from hpc_jobs.mpi_dna_seq.shuffle import Exchange, Shuffle
 from hpc_jobs.mpi_dna_seq.tiles import Best, Block, Comparison
 
+NPROBE = 8
 RECALL_ROWS = 1_000
 QUERIES_AT_ONCE = 4_096
+
+
+class CellsError(Exception):
+    """So many cells, or so many of them for a row, there cannot be."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,19 @@ class Cells:
     cells: int
     nprobe: int
     seed: int = 1
+
+    @classmethod
+    def of(cls, rows: int, *, cells: int | None, nprobe: int | None) -> Cells:
+        """What was asked for; else the square root of the rows as cells, and 8 of them for a row."""
+        count = max(math.isqrt(rows), 1) if cells is None else cells
+        looked_at = min(NPROBE, count) if nprobe is None else nprobe
+        if count > max(rows, 1):
+            raise CellsError(f"{count:,} cells cannot be made of {rows:,} vectors; ask for fewer (--cells)")
+        if looked_at > count:
+            raise CellsError(
+                f"a row cannot look in {looked_at:,} of {count:,} cells; lower --nprobe, or raise --cells"
+            )
+        return cls(count, looked_at)
 
     def expected_pairs(self, rows: int) -> int:
         """How many pairs are compared if all cells are of one size: with centroids, and with each other."""
