@@ -98,6 +98,22 @@ def test_rows_are_shared_out_by_ranks() -> None:
     assert schedule.chunks(0, 0, 1) == (Span(12, 25), Span(37, 50), Span(62, 75))
 
 
+@pytest.mark.parametrize(
+    ("rows", "ranks", "pieces"),
+    [
+        (0, ((1, 1),), 2),
+        (50_000, ((1, 1),), 32),  # two pieces of 32 in memory
+        (1_000, ((1, 1),), 2),  # no chunks of less than 256 rows
+        (100_000, ((64,),), 6),
+        (10_000_000, ((2,),), 23_284),  # 2^31 pairs of each rank in a unit
+    ],
+)
+def test_pieces_are_small_enough_for_memory_and_time_and_large_enough_for_speed(
+    rows: int, ranks: tuple[tuple[int, ...], ...], pieces: int
+) -> None:
+    assert Schedule.of(rows, ranks).pieces == pieces
+
+
 def test_parts_lie_end_to_end() -> None:
     rng = random.Random(1)
     for _ in range(50):
