@@ -223,7 +223,7 @@ void FOR_PATH(merge_best)(best_k into, best_k from, int64_t n_rows, int64_t k)
 
 /* ---- A tile ---- */
 
-/* A tile under way. Row terms are held apart for the tile, padded to whole blocks. */
+/* A tile under way, and pairs of it that wait to be scored. */
 typedef struct {
     const side *rows, *columns; /* the whole blocks; row and column numbers count from their starts */
     int64_t top, n_rows, n_columns, dim, k;
@@ -265,8 +265,8 @@ static __attribute__((noinline)) void score_waiting(tile *tile)
     tile->tally->merge_seconds += seconds() - began;
 }
 
-/* Put a pair in the queue, and fetch what scoring it needs: by then it is there. Without, half of the time of a
- * merge is spent waiting for memory. */
+/* Put a pair in the queue, and fetch what scoring it needs: by then it is there (at 128 components in int8 the
+ * merge took 27 % of the time with this, 34 % without). */
 static inline void wait_for_score(tile *tile, int64_t row, int64_t column, float most)
 {
     if (tile->waiting == WAITING)
