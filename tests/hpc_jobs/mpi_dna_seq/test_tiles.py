@@ -70,7 +70,7 @@ def test_no_kind_of_data_breaks_the_bounds(kind: str, metric: Metric, reference:
     elif kind == "sums":  # of one sign: 16-bit sums are at their limits
         vectors = np.sign(rng.normal(size=(220, 1))) * (1 + 0.1 * rng.random(size=(220, 70)))
     else:  # small integers: thousands of equal scores
-        vectors = rng.integers(-1, 2, size=(220, 70))
+        vectors = rng.integers(-1, 2, size=(220, 70)).astype(float)
     assert_exact(vectors.astype(np.float32), 7, reference, metric=metric)
 
 
