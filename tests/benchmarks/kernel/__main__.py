@@ -76,8 +76,8 @@ def main() -> None:
     }
     for part in (1, 2, 3) if options.only is None else (options.only,):
         measure(part, result, options)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(result, indent=2) + "\n")
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
     print(f"{result['machine']['cpu']}, {result['machine']['cores']} cores; {options.rows:,} rows\n")
     print(text_of(result))
     print(f"\nwritten to {options.json}")
