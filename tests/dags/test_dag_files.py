@@ -111,6 +111,19 @@ def test_a_daily_run_that_waits_for_its_landing_does_not_hold_up_the_others(tmp_
     assert (catchup, schedule) == (False, "@daily")
 
 
+def test_the_alignment_may_be_left_out(tmp_path: Path) -> None:
+    """Skipped, it must not skip what comes after it; what fails before it must."""
+    answer = run_python(
+        "import json, runpy\n"
+        f"dag = runpy.run_path({str(ROOT / 'dags' / 'genomics_batch.py')!r})['genomics_batch']()\n"
+        "after = dag.task_dict['align_pairs'].downstream_task_ids\n"
+        "print(json.dumps({name: dag.task_dict[name].trigger_rule for name in after}))",
+        path=[ROOT, ROOT / "plugins"],
+        tmp_path=tmp_path,
+    )
+    assert json.loads(answer) == {"collect_graph": "none_failed", "cost_report": "none_failed"}
+
+
 def test_plugins_zip_is_all_that_mwaa_needs(tmp_path: Path) -> None:
     """Parity: in a bare folder, with only the archive on the path, every DAG loads, every trigger imports."""
     from infra.mwaa.plugins_zip import build
