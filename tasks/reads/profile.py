@@ -125,7 +125,7 @@ def _count_sequences(
             called += base != 78  # N
         length = len(bases)
         if length > LONGEST_EXACT:
-            length = np.searchsorted(SHORTEST_OF_BIN, length, side="right") - 1
+            length = int(np.searchsorted(SHORTEST_OF_BIN, length, side="right")) - 1
         lengths[length] += 1
         gc_percents[(200 * gc + called) // (2 * called) if called else 0] += 1
         for position in range(min(len(bases), len(coded))):
