@@ -42,7 +42,6 @@ def cases() -> list[Case]:
         Case(unit_vectors(0, 4), k=3),
         Case(unit_vectors(1, 4), k=3),
         Case(unit_vectors(5, 16), k=10, tile=2),
-        Case(unit_vectors(31, 7), k=4, tile=8),
         Case(unit_vectors(263, 40), k=10, tile=64),
         Case(duplicates, k=6, tile=32, precision="int8-exact"),
         Case(longer, k=5, tile=32, metric="l2", precision="int8-exact"),
