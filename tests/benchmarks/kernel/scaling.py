@@ -26,7 +26,7 @@ DIM = 256
 REPEATS = 2
 LINKS_OF_ROWS = 5
 """Between namespaces a fifth of the rows are compared: seconds, so that slow links show."""
-LINKS = {2: (None, 400, 100, 25), 4: (None, 400, 100)}
+LINKS = {2: (None, 400, 100, 25), 4: (None, 400, 100, 25)}
 """Mbit/s of each link, by members of the ring; None is as fast as this machine."""
 
 
