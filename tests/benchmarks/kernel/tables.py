@@ -103,10 +103,12 @@ def growth(found: dict[str, Any]) -> str:
             f"{row['peak_memory_bytes'] / MIB:>10.0f}"
         )
     for precision, fit in found["fits"].items():
-        shown = {name: "too few sizes" if value is None else f"{value:.3g}" for name, value in fit.items()}
+        if None in fit.values():
+            lines.append(f"{precision}: too few sizes for a fit")
+            continue
         lines.append(
-            f"{precision}: comparison ~ N^{shown['compare_exponent']}, whole ~ N^{shown['whole_exponent']}; "
-            f"{shown['bytes_per_row']} bytes a row = {shown['memory_over_input']} of the input"
+            f"{precision}: comparison ~ N^{fit['compare_exponent']:.2f}, whole ~ N^{fit['whole_exponent']:.2f}; "
+            f"{fit['bytes_per_row']:.0f} bytes a row = {fit['memory_over_input']:.2f} of the input"
         )
     return "\n".join(lines)
 
