@@ -200,7 +200,16 @@ PARAMS = {
         section="Similarity",
     ),
     "nodes": Param(
-        2, type="integer", minimum=1, maximum=1024, title="Nodes of the MPI job", section="Similarity"
+        2, type="integer", minimum=1, maximum=1024, title="Nodes of the MPI jobs", section="Similarity"
+    ),
+    "ranks_per_node": Param(
+        1,
+        type="integer",
+        minimum=1,
+        maximum=1024,
+        title="MPI ranks on each node",
+        description="One for each core is the fast way.",
+        section="Similarity",
     ),
     "ray_conn_id": Param(
         "ray", type="string", title="HTTP connection of the Ray cluster", section="Embedding"
@@ -211,6 +220,10 @@ BATCH_ID = "{{ params.batch_id or ((dag_run.logical_date or dag_run.run_after) |
 JOB_ARGS = ["--data-uri", "{{ params.data_uri }}", "--batch-id", BATCH_ID]
 HOME = "{{ params.shared_dir }}/strandloop"
 WORK = f"{HOME}/batches/{BATCH_ID}"
+# Another number of ranks or neighbours is another computation, which must not find this one's.
+KNN_CHECKPOINT = (
+    f"{WORK}/knn-checkpoint-{{{{ params.nodes }}}}x{{{{ params.ranks_per_node }}}}-{{{{ params.top_k }}}}"
+)
 RUN_MODULE = str(files("hpc_jobs") / "run_module.sbatch")
 MPI_DNA_SEQ = str(files("hpc_jobs") / "mpi_dna_seq.sbatch")
 ALIGN_PAIRS = str(files("hpc_jobs") / "align_pairs.sbatch")
@@ -311,10 +324,10 @@ def genomics_batch() -> None:
             *("--store", f"{WORK}/embeddings"),
             *("--out", f"{WORK}/knn"),
             *("--k", "{{ params.top_k }}"),
-            # Another number of nodes or neighbours is another computation, which must not find this one's.
-            *("--checkpoint", f"{WORK}/knn-checkpoint-{{{{ params.nodes }}}}-{{{{ params.top_k }}}}"),
+            *("--checkpoint", KNN_CHECKPOINT),
         ],
         nodes="{{ params.nodes }}",
+        ntasks_per_node="{{ params.ranks_per_node }}",
         wait_for_completion=False,
         **ON_SLURM,
     )
@@ -343,6 +356,7 @@ def genomics_batch() -> None:
             *("--minimum-identity", "{{ params.min_identity }}"),
         ],
         nodes="{{ params.nodes }}",
+        ntasks_per_node="{{ params.ranks_per_node }}",
         deferrable=True,
         **ON_SLURM,
     )
