@@ -221,9 +221,8 @@ JOB_ARGS = ["--data-uri", "{{ params.data_uri }}", "--batch-id", BATCH_ID]
 HOME = "{{ params.shared_dir }}/strandloop"
 WORK = f"{HOME}/batches/{BATCH_ID}"
 # Another number of ranks or neighbours is another computation, which must not find this one's.
-KNN_CHECKPOINT = (
-    f"{WORK}/knn-checkpoint-{{{{ params.nodes }}}}x{{{{ params.ranks_per_node }}}}-{{{{ params.top_k }}}}"
-)
+RANKS = "{{ params.nodes }}x{{ params.ranks_per_node }}"
+KNN_CHECKPOINT = f"{WORK}/knn-checkpoint-{RANKS}-{{{{ params.top_k }}}}"
 RUN_MODULE = str(files("hpc_jobs") / "run_module.sbatch")
 MPI_DNA_SEQ = str(files("hpc_jobs") / "mpi_dna_seq.sbatch")
 ALIGN_PAIRS = str(files("hpc_jobs") / "align_pairs.sbatch")
