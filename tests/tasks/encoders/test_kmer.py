@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from tasks.encoders.kmer import KmerMlp
 from tasks.encoders.kmer_on_cpu import KmerMlpOnCpu
@@ -100,6 +101,16 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     for network in (KmerMlp, KmerMlpOnCpu):
         with pytest.raises(InvalidEncoder, match="no strandloop-kmer-mlp encoder"):
             network.load(tmp_path)
+
+
+def test_no_vector_depends_on_the_number_of_threads() -> None:
+    reads = sequences(*(random_read(60, seed=seed) for seed in range(300)))
+    model = KmerMlp.untrained(reads, seed=1)
+    found = []
+    for threads in (1, 2, 3):
+        with threadpool_limits(threads, user_api="blas"):
+            found.append(model.encode_sequences(reads))
+    assert found[0].tobytes() == found[1].tobytes() == found[2].tobytes()
 
 
 def test_the_seed_decides_the_weights() -> None:
