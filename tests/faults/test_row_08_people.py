@@ -55,7 +55,11 @@ def test_a_person_clears_the_task(world: World) -> None:
         job.go()
         world.row(8, "cleared while waiting", run, job, expected="success", jobs=2)
     for run, job, ended in ((green_run, green, "success"), (red_run, red, "failure")):
-        job.wait_until_started(times=2)
+        until(
+            lambda job=job: len(job.starts) >= 2,
+            seconds=240,
+            what=lambda run=run: f"{run.run_id} has started a job again: {run.instance()}\n{run.log()}",
+        )
         world.row(8, f"cleared after {ended}", run, job, expected="success", jobs=2)
 
 

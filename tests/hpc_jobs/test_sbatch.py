@@ -152,6 +152,7 @@ def test_told_to_stop_it_lets_the_kernel_save_and_goes_back_into_the_queue(
     waits = "while :; do sleep 0.01; done"
     command(commands, "mpirun", f"trap 'echo saved; exit 75' USR1; touch {home}/began; {waits}")
     command(commands, "scontrol", f'echo "$@" > {home}/asked')
+    command(commands, "squeue", "echo RUNNING")
     process = start("mpi_dna_seq.sbatch", home=home, SLURM_JOB_ID="7")
     until((home / "began").exists)
     process.send_signal(number)
@@ -168,8 +169,20 @@ def test_a_kernel_that_has_not_saved_is_not_queued_again(home: Path, commands: P
     assert not (home / "asked").exists()
 
 
+@pytest.mark.parametrize("answer", ["echo COMPLETING", "exit 1"])
+def test_a_job_that_was_cancelled_does_not_come_back(home: Path, commands: Path, answer: str) -> None:
+    command(commands, "mpirun", "exit 75")
+    command(commands, "squeue", answer)
+    command(commands, "scontrol", f"touch {home}/asked")
+    done = sbatch("mpi_dna_seq.sbatch", home=home, SLURM_JOB_ID="7")
+    assert done.returncode == 75
+    assert "does not go back into the queue" in done.stdout
+    assert not (home / "asked").exists()
+
+
 def test_where_slurm_refuses_it_says_what_to_do(home: Path, commands: Path) -> None:
     command(commands, "mpirun", "exit 75")
+    command(commands, "squeue", "echo RUNNING")
     command(commands, "scontrol", "echo Requested operation is presently disabled >&2; exit 1")
     done = sbatch("mpi_dna_seq.sbatch", home=home, SLURM_JOB_ID="7")
     assert done.returncode == 75

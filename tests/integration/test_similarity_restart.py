@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from hpc_jobs import neighbours, store
+from strandloop.errors import JobFailed
 from strandloop.hooks.slurm import SlurmHook
 from strandloop.job_record import JobRecord
 from strandloop.slurm_commands import cancel_by_name
@@ -23,7 +24,7 @@ from strandloop.slurm_submitter import Submitter
 from strandloop.slurm_waiting import look, settle
 from strandloop.slurm_watch import SlurmWatch, WatchPlan
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 SCRIPT = Path(__file__).parents[2] / "hpc_jobs" / "mpi_dna_seq.sbatch"
 ROWS, DIM, NODES = 60_000, 64, 2
 
@@ -144,3 +145,19 @@ def test_a_disturbed_job_is_seen_as_requeued_and_ends_with_the_same_bytes(
     assert neighbours.verify(job.out).rows == ROWS
     assert json.loads((Path(ended["job_dir"]) / "progress.json").read_text())["status"] == "done"
     assert json.loads((Path(ended["job_dir"]) / "exit.json").read_text())["restart_count"] == 1
+
+
+def test_a_cancelled_job_does_not_come_back(hook: SlurmHook, shared: Path, stack: Mapping[str, str]) -> None:
+    job = KernelJob(hook, shared, stack)
+    until(job.has_saved)
+    slurm("scancel", job.record.id)
+    with pytest.raises(JobFailed, match="CANCELLED"):
+        job.wait()
+    shown = subprocess.run(
+        ["squeue", "--noheader", f"--name={job.name}", "--states=PENDING,RUNNING"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert shown.stdout == ""
