@@ -93,7 +93,7 @@ def pipeline(
             num_cpus=shares.encoder_cpus,
             num_gpus=shares.encoder_gpus or None,
             compute=ActorPoolStrategy(
-                min_size=wanted,  # one that is let go and then missed again has to be started again
+                min_size=1,
                 max_size=None,
                 initial_size=wanted,
                 max_tasks_in_flight_per_actor=4,
