@@ -47,11 +47,8 @@ def measure(part: int, result: dict[str, Any], reads: int) -> None:
         from tasks.cost.prices import current_prices
 
         result["scaling"] = scaling.measure(inputs["short"])
-        largest = max(
-            (row for row in result["scaling"]["rows"] if "not_measured" not in row),
-            key=lambda row: row["cpus"],
-        )
-        rate = largest["reads_per_second_after_start"] / largest["cpus"]
+        measured = [row for row in result["scaling"]["rows"] if "not_measured" not in row]
+        rate = max(row["reads_per_second"] / row["cpus"] for row in measured)
         result["cost"] = cost_model.model(rate, current_prices())
 
 

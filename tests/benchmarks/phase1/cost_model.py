@@ -1,6 +1,6 @@
 """What a batch would cost on AWS: a model, not a measurement.
 
-Its only measured number is the rate of ``kmer-mlp`` on this machine, after the start, for each CPU. Everything else
+Its only measured number is the best rate of ``kmer-mlp`` in part 4, start included, for each CPU. Everything else
 is assumed and stands in :data:`ASSUMPTIONS`.
 """
 

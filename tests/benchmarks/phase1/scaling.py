@@ -39,7 +39,6 @@ def measure(source: Input) -> dict[str, Any]:
                     "small_batch_seconds": small,
                     "seconds": seconds,
                     "reads_per_second": round(source.reads / seconds),
-                    "reads_per_second_after_start": round(source.reads / max(seconds - small, 1e-9)),
                     "peak_memory_bytes": found["peak_memory_bytes"],
                 }
             )
