@@ -24,7 +24,7 @@ from strandloop.slurm_submitter import Submitter
 from strandloop.slurm_waiting import look, settle
 from strandloop.slurm_watch import SlurmWatch, WatchPlan
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 SCRIPT = Path(__file__).parents[2] / "hpc_jobs" / "mpi_dna_seq.sbatch"
 ROWS, DIM, NODES = 60_000, 64, 2
 
