@@ -20,6 +20,7 @@ import asyncssh
 from strandloop.completed import Completed
 from strandloop.errors import ConnectionBroken, InvalidJob
 from strandloop.slurm_commands import Command
+from strandloop.ssh_address import SshAddress
 from strandloop.ssh_link import Refused, SshLink
 from strandloop.ssh_login import SshLogin, wrong_host_key
 
@@ -199,4 +200,4 @@ class SharedConnections:
         self._login = login
 
     def _broken(self, words: str) -> ConnectionBroken:
-        return ConnectionBroken(f"connection {self._login.conn_id!r}: {words}")
+        return ConnectionBroken(f"{SshAddress.parse(self._login.conn_id).in_words}: {words}")

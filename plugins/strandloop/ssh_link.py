@@ -13,6 +13,7 @@ import asyncssh
 from strandloop.completed import COMMAND_TIMEOUT, OUTPUT_LIMIT_BYTES, Completed
 from strandloop.errors import ConnectionBroken
 from strandloop.slurm_commands import Command
+from strandloop.ssh_address import SshAddress
 
 #: Commands at a time, below what sshd allows a connection by default (``MaxSessions 10``): it counts a
 #: command for a moment longer than we do.
@@ -128,7 +129,7 @@ class SshLink(asyncssh.SSHClient):
             talk.cancel()
 
     def _broken(self, words: str) -> ConnectionBroken:
-        return ConnectionBroken(f"connection {self._conn_id!r}: {words}")
+        return ConnectionBroken(f"{SshAddress.parse(self._conn_id).in_words}: {words}")
 
 
 class _Answer(asyncssh.SSHClientSession[bytes]):

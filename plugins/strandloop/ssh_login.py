@@ -1,4 +1,7 @@
-"""What an Airflow connection of type ``ssh`` says: where to log in, as whom, and whose host key it must be."""
+"""What an Airflow connection of type ``ssh`` says: where to log in, as whom, and whose host key it must be.
+
+Where the connection's id is an address (see :mod:`strandloop.ssh_address`), these three are the address's.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from airflow.providers.common.compat.connection import get_async_connection, get
 from airflow.sdk.exceptions import AirflowException
 
 from strandloop.errors import ConnectionBroken, InvalidJob
+from strandloop.ssh_address import SshAddress
 
 #: Extras that switch the verification of the host key off, where somebody has set them.
 _UNSAFE = ("no_host_key_check", "ignore_hostkey_verification", "allow_host_key_change")
@@ -36,21 +40,25 @@ class SshLogin:
     async def read(cls, conn_id: str) -> Self:
         """Read an Airflow connection.
 
+        :param conn_id: its id, or an address.
         :raises ConnectionBroken: if Airflow does not give it. Airflow says the same of a connection that
             does not exist and of an API server that is down.
         :raises InvalidJob: if it does not verify the host.
         """
+        address = SshAddress.parse(conn_id)
         try:
-            connection = await get_async_connection(conn_id)
+            connection = await get_async_connection(address.conn_id)
         except AirflowException as error:
-            raise ConnectionBroken(f"connection {conn_id!r}: Airflow does not give it: {error}") from error
-        extra = await get_async_extra_dejson(connection)
+            raise ConnectionBroken(
+                f"connection {address.conn_id!r}: Airflow does not give it: {error}"
+            ) from error
+        extra = address.extra(await get_async_extra_dejson(connection))
         return cls(
             conn_id,
-            host=connection.host or "",
+            host=address.host or connection.host or "",
             port=connection.port or 22,
-            user=connection.login,
-            host_key=verified_host_key(conn_id, extra),
+            user=address.user or connection.login,
+            host_key=verified_host_key(address.conn_id, extra),
             password=connection.password,
             private_key=extra.get("private_key"),
             key_file=extra.get("key_file"),
@@ -85,7 +93,8 @@ class SshLogin:
                 options["client_keys"] = [asyncssh.read_private_key(self.key_file, self.passphrase)]
         except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
             where = "private_key extra" if self.private_key else f"key file {self.key_file}"
-            raise InvalidJob(f"connection {self.conn_id!r}: its {where} cannot be read: {error}") from error
+            words = SshAddress.parse(self.conn_id).in_words
+            raise InvalidJob(f"{words}: its {where} cannot be read: {error}") from error
         if self.password:
             options["password"] = self.password
         return options
@@ -116,6 +125,13 @@ def verified_host_key(conn_id: str, extra: dict[str, Any]) -> str:
 
 def wrong_host_key(conn_id: str, error: Exception) -> InvalidJob:
     """Return the error for a host that shows another key than it should."""
+    address = SshAddress.parse(conn_id)
+    if address.host:
+        return InvalidJob(
+            f"{address.in_words}: the host shows another key than the head node printed on its console "
+            f"when it was made ({error}). If the head node was replaced, clear the task that makes the "
+            "cluster; if not, somebody is in between"
+        )
     return InvalidJob(
         f"connection {conn_id!r}: the host shows another key than the connection's host_key extra "
         f"({error}). If the machine was rebuilt, change the connection; if not, somebody is in between"

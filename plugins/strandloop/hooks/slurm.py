@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from base64 import b64decode
 from typing import Self
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from strandloop.completed import COMMAND_TIMEOUT, OUTPUT_LIMIT_BYTES, Completed
 from strandloop.errors import ConnectionBroken, InvalidJob
 from strandloop.local_commands import run_here, run_here_in_loop
 from strandloop.slurm_commands import Command
+from strandloop.ssh_address import SshAddress
 from strandloop.ssh_connections import CONNECT_TIMEOUT, SharedConnections
 from strandloop.ssh_login import verified_host_key, wrong_host_key
 
@@ -25,8 +27,9 @@ class SlurmHook(BaseHook):
     The connection has type ``ssh`` and must carry the ``host_key`` extra: the host key is always
     verified, whatever the version of the ssh provider does by itself.
 
-    :param ssh_conn_id: connection to the login node; None or empty where Airflow runs on the login node
-        itself, and commands run on this machine.
+    :param ssh_conn_id: connection to the login node, or the address of one, see
+        :mod:`strandloop.ssh_address`; None or empty where Airflow runs on the login node itself, and commands
+        run on this machine.
     """
 
     conn_name_attr = "ssh_conn_id"
@@ -72,17 +75,31 @@ class SlurmHook(BaseHook):
         """Return the address of a file on the login node."""
         if not self.ssh_conn_id:
             return f"file://{quote(path)}"
-        connection = self.get_connection(self.ssh_conn_id)
-        user = f"{connection.login}@" if connection.login else ""
-        return f"sftp://{user}{connection.host}:{connection.port or 22}{path}"
+        address = SshAddress.parse(self.ssh_conn_id)
+        connection = self.get_connection(address.conn_id)
+        login = address.user or connection.login
+        user = f"{login}@" if login else ""
+        return f"sftp://{user}{address.host or connection.host}:{connection.port or 22}{path}"
 
     def _client(self, conn_id: str) -> paramiko.SSHClient:
         if self._ssh is None:
-            verified_host_key(conn_id, self.get_connection(conn_id).extra_dejson)
+            address = SshAddress.parse(conn_id)
+            extra = address.extra(self.get_connection(address.conn_id).extra_dejson)
+            host_key = verified_host_key(address.conn_id, extra)
             try:
-                self._ssh = SSHHook(conn_id, conn_timeout=int(CONNECT_TIMEOUT))
-            except (AirflowException, ValueError) as error:
-                raise InvalidJob(f"connection {conn_id!r}: {error}") from error
+                ssh = SSHHook(
+                    address.conn_id,
+                    remote_host=address.host,
+                    username=address.user or None,
+                    conn_timeout=int(CONNECT_TIMEOUT),
+                )
+                # The provider takes a host's key from the connection only.
+                kind, key = host_key.split()
+                ssh.host_key = paramiko.PKey.from_type_string(kind, b64decode(key))
+                ssh.no_host_key_check = False
+            except (AirflowException, ValueError, paramiko.SSHException) as error:
+                raise InvalidJob(f"{address.in_words}: {error}") from error
+            self._ssh = ssh
         return self._ssh.get_conn()
 
     def _run_over_ssh(self, client: paramiko.SSHClient, command: Command) -> Completed:
@@ -105,7 +122,7 @@ class SlurmHook(BaseHook):
         return Completed(rc, answer, complaint)
 
     def _broken(self, words: str) -> ConnectionBroken:
-        return ConnectionBroken(f"connection {self.ssh_conn_id!r}: {words}")
+        return ConnectionBroken(f"{SshAddress.parse(str(self.ssh_conn_id)).in_words}: {words}")
 
 
 class AsyncSlurmHook:
