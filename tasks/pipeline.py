@@ -22,6 +22,9 @@ from tasks.stages import EncodeAndCommit, ReadParts
 PART_BYTES = 1 << 20
 """Ray Data hands a block on once it is this large; a part of short reads is larger, so parts do not pile up."""
 RECORDS_A_PART = 20_000
+MOST_THREADS = 4
+"""Of an encoder on CPUs. More would wait for Python's lock; fewer mean more processes, of 3 CPU seconds each to
+start."""
 CPU_ONLY_ENCODERS = {"kmer", "sketch"}
 
 
@@ -33,24 +36,36 @@ class PipelineStalled(StrandloopError):
 class Shares:
     """What a reader and an encoder ask Ray for.
 
-    Never the same: stages of equal resources are fused into one, and parsing would wait for encoding. A reader
-    and an encoder fit on one CPU together, so that there is an encoder for each CPU and yet readers are never
-    locked out: Ray Data reserves a quarter of the cluster for each stage.
+    Never the same: stages of equal resources are fused into one, and parsing would wait for encoding. On CPUs an
+    encoder has a thread for each CPU of its share of a node, and beside it there is room for a reader, so that
+    readers are never locked out: Ray Data reserves a quarter of the cluster for each stage.
     """
 
     reader_cpus: float
     encoder_cpus: float
     encoder_gpus: int
+    encoder_threads: int
 
     @classmethod
-    def on(cls, cluster: dict[str, float], encoder_uri: str) -> Shares:
-        """A GPU for each encoder where the cluster has some and the encoder can use them; else CPUs."""
-        if cluster.get("GPU", 0) and EncoderUri.parse(encoder_uri).scheme not in CPU_ONLY_ENCODERS:
-            return cls(reader_cpus=0.75, encoder_cpus=0.25, encoder_gpus=1)
-        return cls(reader_cpus=0.25, encoder_cpus=0.75, encoder_gpus=0)
+    def on(cls, nodes: list[dict[str, float]], encoder_uri: str) -> Shares:
+        """A GPU for each encoder where a node has some and the encoder can use them; else CPUs.
+
+        :param nodes: the resources of each node that is there.
+        """
+        has_gpu = any(node.get("GPU", 0) for node in nodes)
+        if has_gpu and EncoderUri.parse(encoder_uri).scheme not in CPU_ONLY_ENCODERS:
+            return cls(reader_cpus=0.75, encoder_cpus=0.25, encoder_gpus=1, encoder_threads=1)
+        smallest = min((int(cpus) for node in nodes if (cpus := node.get("CPU", 0)) >= 1), default=1)
+        threads = max(threads for threads in range(1, MOST_THREADS + 1) if smallest % threads == 0)
+        return cls(
+            reader_cpus=min(0.25 * threads, 0.5),  # parsing is the faster stage
+            encoder_cpus=0.75 * threads,
+            encoder_gpus=0,
+            encoder_threads=threads,
+        )
 
     def encoders_on(self, node: dict[str, float]) -> int:
-        """How many encoders a node holds while as many readers run."""
+        """How many encoders a node holds while there is room for as many readers."""
         on_cpus = int(node.get("CPU", 0) // (self.reader_cpus + self.encoder_cpus))
         return min(on_cpus, int(node.get("GPU", 0))) if self.encoder_gpus else on_cpus
 
@@ -65,13 +80,15 @@ def pipeline(
 ) -> Dataset:
     """The dataset whose rows are :data:`tasks.stages.DONE_ROW`, one for each part or failure.
 
-    The pool starts with an encoder for each CPU (or GPU) that is there, and grows with the cluster.
+    The pool starts with as many encoders as the nodes hold that are there, and grows with the cluster.
 
     :param stall_seconds: see :func:`finished_parts`.
     """
-    shares = Shares.on(ray.cluster_resources(), encoder_uri)
-    there = sum(shares.encoders_on(node["Resources"]) for node in ray.nodes() if node["Alive"])
-    wanted = max(1, min(there, _parts_expected(landing)))
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    shares = Shares.on(nodes, encoder_uri)
+    there = sum(map(shares.encoders_on, nodes))
+    wanted = max(1, min(there, -(-_parts_expected(landing) // shares.encoder_threads)))
+    calls = 2 * shares.encoder_threads + 1  # the others write or wait for the network meanwhile
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -87,7 +104,7 @@ def pipeline(
         )
         return parts.map_batches(
             EncodeAndCommit,
-            fn_constructor_args=(batch, request, encoder_uri),
+            fn_constructor_args=(batch, request, encoder_uri, shares.encoder_threads),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=shares.encoder_cpus,
@@ -96,8 +113,8 @@ def pipeline(
                 min_size=1,
                 max_size=None,
                 initial_size=wanted,
-                max_tasks_in_flight_per_actor=4,
-                max_concurrent_calls_per_actor=2,
+                max_tasks_in_flight_per_actor=2 * calls,
+                max_concurrent_calls_per_actor=calls,
                 enable_true_multi_threading=True,
             ),
         )

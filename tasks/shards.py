@@ -10,8 +10,6 @@ import hashlib
 import io
 import json
 import traceback
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -112,17 +110,11 @@ def commit_part(store: ObjectStore, batch: Batch, part: Part, vectors: np.ndarra
     shard = reads = None
     if part.reads.num_rows:
         name = f"{part.name}.parquet"
-        makers: dict[str, Callable[[], bytes]] = {
-            "embeddings": lambda: shard_bytes(part.reads["read_id"].combine_chunks(), vectors, dtype),
-            "reads": lambda: _reads_bytes(part.reads),
-        }
-        with ThreadPoolExecutor(len(makers)) as pool:
-            found = pool.map(
-                lambda prefix: _create(store, batch.results / prefix / name, makers[prefix]()), makers
-            )
-            (shard_size, shard_sha256), (reads_size, reads_sha256) = found
-        shard = Shard(name, part.reads.num_rows, shard_size, shard_sha256)
-        reads = ResultFile(name, reads_size, reads_sha256)
+        body = shard_bytes(part.reads["read_id"].combine_chunks(), vectors, dtype)
+        size, sha256 = _create(store, batch.results / "embeddings" / name, body)
+        shard = Shard(name, part.reads.num_rows, size, sha256)
+        size, sha256 = _create(store, batch.results / "reads" / name, _reads_bytes(part.reads))
+        reads = ResultFile(name, size, sha256)
     commit = Commit(part.name, shard, reads, part.accounting, part.quarantined)
     body = json.dumps(commit.to_json(), sort_keys=True, separators=(",", ":")).encode() + b"\n"
     if store.put_bytes(_parts(batch) / f"{part.name}.json", body, if_absent=True):

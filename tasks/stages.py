@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from tasks.batches import Batch, BatchRequest
 from tasks.encoders.protocol import load_encoder
@@ -91,15 +92,16 @@ class ReadParts:
 class EncodeAndCommit:
     """Encoder actor: the encoder is loaded once; then every part is encoded and committed.
 
-    Called from two threads at once, of which one encodes while the other writes: an upload waits for the
-    network, and the encoder need not.
+    Called from more threads than may encode at a time: an upload waits for the network, and encoding need not.
+
+    :param threads: that may encode at a time.
     """
 
-    def __init__(self, batch: Batch, request: BatchRequest, encoder_uri: str) -> None:
+    def __init__(self, batch: Batch, request: BatchRequest, encoder_uri: str, threads: int = 1) -> None:
         self.batch = batch
         self.dtype = request.vector_dtype
         self.store = ObjectStore()
-        self.encoding = threading.Lock()
+        self.encoding = threading.Semaphore(threads)
         self.failure: StrandloopError | None = None
         try:
             self.encoder = load_encoder(encoder_uri, encoders=batch.encoders, store=self.store)
@@ -107,9 +109,11 @@ class EncodeAndCommit:
             self.failure = error
         except OSError as error:
             self.failure = StorageError(f"{encoder_uri} cannot be loaded on a worker: {error}")
-        # Importing torch is two seconds of a worker's start, and not every encoder needs it.
+        # A thread of ours is all that computes a vector: what others would add depends on the machine, and so
+        # would the last bits. Importing torch is two seconds of a worker's start; not every encoder needs it.
+        threadpool_limits(limits=1)
         if torch := sys.modules.get("torch"):
-            torch.set_num_threads(1)  # one CPU is ours, and the bits of a vector must not depend on it
+            torch.set_num_threads(1)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Rows of :data:`PART_ROW` -> rows of :data:`DONE_ROW`."""

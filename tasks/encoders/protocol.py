@@ -59,7 +59,10 @@ class Encoder(Protocol):
     """Whether a read and its reverse complement have the same vector."""
 
     def encode(self, reads: pa.Table) -> np.ndarray:
-        """Vectors of ``reads``' column ``sequence`` (string, ACGTN): float32 (rows, dim), L2-normalised."""
+        """Vectors of ``reads``' column ``sequence`` (string, ACGTN): float32 (rows, dim), L2-normalised.
+
+        Several threads may call it at once.
+        """
         ...
 
 

@@ -90,19 +90,28 @@ def test_an_encoder_that_cannot_be_loaded_is_told_as_a_row(
 
 
 @pytest.mark.parametrize(
-    ("cluster", "uri", "encoders"),
+    ("nodes", "uri", "gpus", "threads", "encoders"),
     [
-        ({"CPU": 8}, "registry://kmer-mlp", 8),
-        ({"CPU": 8, "GPU": 2}, "registry://kmer-mlp", 2),
-        ({"CPU": 8, "GPU": 2}, "sketch://256", 8),
-        ({"CPU": 0}, "registry://kmer-mlp", 0),
+        ([{"CPU": 1}], "registry://kmer-mlp", 0, 1, [1]),
+        ([{"CPU": 2}], "registry://kmer-mlp", 0, 2, [1]),
+        ([{"CPU": 5}], "registry://kmer-mlp", 0, 1, [5]),
+        ([{"CPU": 6}], "registry://kmer-mlp", 0, 3, [2]),
+        ([{"CPU": 0}, {"CPU": 8}, {"CPU": 16}], "registry://kmer-mlp", 0, 4, [0, 2, 4]),
+        ([{"CPU": 8, "GPU": 2}], "registry://kmer-mlp", 1, 1, [2]),
+        ([{"CPU": 8, "GPU": 2}], "sketch://256", 0, 4, [2]),
+        ([{"CPU": 0}], "registry://kmer-mlp", 0, 1, [0]),
+        ([], "registry://kmer-mlp", 0, 1, []),
     ],
 )
-def test_encoders_take_gpus_where_there_are_some(cluster: dict[str, float], uri: str, encoders: int) -> None:
-    shares = Shares.on(cluster, uri)
-    assert shares.encoders_on(cluster) == encoders
+def test_encoders_share_the_nodes(
+    nodes: list[dict[str, float]], uri: str, gpus: int, threads: int, encoders: list[int]
+) -> None:
+    shares = Shares.on(nodes, uri)
+    assert (shares.encoder_gpus, shares.encoder_threads) == (gpus, threads)
+    assert [shares.encoders_on(node) for node in nodes] == encoders
     assert shares.reader_cpus != shares.encoder_cpus  # equal stages would be fused
-    assert shares.encoder_gpus == (1 if encoders == 2 else 0)
+    for node, count in zip(nodes, encoders, strict=True):
+        assert count * (shares.encoder_cpus + shares.reader_cpus) <= node["CPU"]
 
 
 def test_a_batch_that_is_not_usable_trains_nothing(

@@ -1,10 +1,12 @@
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from threadpoolctl import threadpool_limits
 
 from tasks.encoders.kmer import KmerMlp
 from tasks.encoders.protocol import Encoder, EncoderUri, load_encoder
@@ -46,6 +48,21 @@ def test_registered_current_and_file_are_one_encoder(encoders: ObjectUri, saved:
     assert current.revision == pinned.revision == file.revision == weights
     assert current.dim == 128
     np.testing.assert_array_equal(current.encode(READS), file.encode(READS))
+
+
+@pytest.mark.parametrize("uri", ["kmer-mlp", "kmer://4+5", "sketch://64"])
+def test_several_threads_may_encode_at_once(uri: str, encoders: ObjectUri, saved: Path) -> None:
+    encoder = load(saved.as_uri() if uri == "kmer-mlp" else uri, encoders)
+    random = np.random.default_rng(2)
+    blocks = [
+        pa.table({"sequence": ["".join(random.choice(list("ACGT"), 70)) for _ in range(rows)]})
+        for rows in range(100, 140)
+    ]
+    with threadpool_limits(limits=1):  # as a worker has it
+        alone = [encoder.encode(block) for block in blocks]
+        with ThreadPoolExecutor(4) as pool:
+            for expected, found in zip(alone, pool.map(encoder.encode, blocks), strict=True):
+                np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,16 @@ def test_neither_padding_nor_neighbours_reach_a_vector(
     np.testing.assert_allclose(together, encoder.encode(block), atol=1e-5)
     assert np.abs(together[0] - together[2]).max() > 1e-3
     assert encoder.encode(block.slice(0, 0)).shape == (0, 24)
+
+
+@pytest.mark.parametrize("kind", ["dnabert-2", "nucleotide-transformer", "dnabert"])
+def test_several_threads_may_encode_at_once(kind: str, model_of: ModelOf, load: Load) -> None:
+    encoder = load(model_of(kind).as_uri())
+    blocks = [reads(*range(number, 90, 3)) for number in range(1, 41)]
+    alone = [encoder.encode(block) for block in blocks]
+    with ThreadPoolExecutor(4) as pool:
+        for expected, found in zip(alone, pool.map(encoder.encode, blocks), strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("kind", DNA)
