@@ -1,4 +1,8 @@
-"""The code that a remote job runs: importable packages of this machine as one reproducible zip."""
+"""The code that a remote job runs: importable packages of this machine as one reproducible zip.
+
+Equal sources give equal bytes, on every machine: members are sorted, and their dates and modes are fixed. Nothing
+is compressed, for two versions of zlib would give two archives, and it is about a megabyte.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import hashlib
 import importlib.util
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +28,14 @@ class CodeArchive:
     content: bytes
 
     @property
+    def sha256(self) -> str:
+        """Checksum of the content, in hex."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
     def name(self) -> str:
         """File name in Ray's form; it holds the hash of the content, so equal code is stored once."""
-        return f"_ray_pkg_{hashlib.sha256(self.content).hexdigest()[:32]}.zip"
+        return f"_ray_pkg_{self.sha256[:32]}.zip"
 
     @property
     def uri(self) -> str:
@@ -37,20 +46,30 @@ class CodeArchive:
 def archive_packages(packages: Sequence[str]) -> CodeArchive:
     """Zip importable top-level packages or modules; none of them is imported.
 
-    Equal sources give equal bytes: members are sorted, and dates and file modes are fixed. Left out are
-    byte code and everything hidden.
+    Left out are byte code, what was compiled for this machine, and everything hidden.
 
     :raises InvalidJob: if a name is dotted, or nothing of that name can be imported.
     """
-    members = {member: path for package in packages for member, path in _members(package)}
+    return CodeArchive(zipped({member: path for package in packages for member, path in _members(package)}))
+
+
+def zipped(members: Mapping[str, Path]) -> bytes:
+    """The bytes of a zip with these files under these names."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression=zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+    with zipfile.ZipFile(buffer, "w", compression=zipfile.ZIP_STORED) as archive:
         for member in sorted(members):
             entry = zipfile.ZipInfo(member, date_time=EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = REGULAR_FILE
             archive.writestr(entry, members[member].read_bytes())
-    return CodeArchive(buffer.getvalue())
+    return buffer.getvalue()
+
+
+def sources(folder: Path, *, under: str = "") -> Iterator[tuple[str, Path]]:
+    """What of a folder belongs into an archive: names in it, which begin with ``under``, and files."""
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and not any(_left_out(part) for part in parts):
+            yield "/".join((under, *parts) if under else parts), path
 
 
 def _members(package: str) -> Iterator[tuple[str, Path]]:
@@ -68,11 +87,8 @@ def _members(package: str) -> Iterator[tuple[str, Path]]:
         yield Path(spec.origin).name, Path(spec.origin)
         return
     for root in map(Path, spec.submodule_search_locations):
-        for path in root.rglob("*"):
-            parts = path.relative_to(root).parts
-            if path.is_file() and not any(_left_out(part) for part in parts):
-                yield "/".join((package, *parts)), path
+        yield from sources(root, under=package)
 
 
 def _left_out(name: str) -> bool:
-    return name.startswith(".") or name == "__pycache__" or name.endswith((".pyc", ".pyo"))
+    return name.startswith(".") or name == "__pycache__" or name.endswith((".pyc", ".pyo", ".so"))

@@ -19,6 +19,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "parcel/inner/__init__.py": "",
         "parcel/__pycache__/x.cpython-311.pyc": "",
         "parcel/.cache/x": "",
+        "parcel/inner/kernel-x86_64.so": "",
         "lone_module.py": "raise RuntimeError('imported')",
     }
     for name, text in files.items():
@@ -66,3 +67,8 @@ def test_other_sources_give_another_name(code: Path) -> None:
 def test_what_cannot_be_sent_is_refused_by_name(code: Path, name: str) -> None:
     with pytest.raises(InvalidJob, match=name.replace(".", r"\.")):
         archive_packages([name])
+
+
+def test_the_bytes_do_not_depend_on_the_version_of_zlib(code: Path) -> None:
+    archive = zipfile.ZipFile(io.BytesIO(archive_packages(["parcel"]).content))
+    assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
