@@ -44,5 +44,5 @@ def test_an_old_table_is_refused_and_the_message_says_what_to_do() -> None:
 
 
 def test_an_unknown_instance_type_is_named() -> None:
-    with pytest.raises(InvalidInput, match=r"no instance type 'x9\.huge', only c7i\.2xlarge"):
+    with pytest.raises(InvalidInput, match=r"no instance type 'x9\.huge', only c5n\.18xlarge"):
         current_prices().price("x9.huge")
