@@ -56,7 +56,14 @@ class PclusterFailed(RemoteJobError):
         self.operation = operation
         self.reason = reason
         self.validation = [dict(finding) for finding in validation]
-        lines = [f"  - {_finding(finding)}" for finding in self.validation]
+        # Errors first; what is only for information is left out of the words.
+        told = [
+            finding
+            for level in ("ERROR", "WARNING")
+            for finding in self.validation
+            if finding["level"] == level
+        ]
+        lines = [f"  - {_finding(finding)}" for finding in told]
         super().__init__("\n".join([f"pcluster {operation.replace('_', '-')}: {reason}", *lines]))
 
 
@@ -194,5 +201,5 @@ def _answer(operation: str, rc: int, stdout: bytes, stderr: bytes) -> dict[str, 
 
 
 def _finding(finding: Mapping[str, str]) -> str:
-    words = " ".join(str(finding.get("message", "")).split())
-    return f"{finding.get('level', 'ERROR')}: {words} ({finding.get('type', 'unknown')})"
+    words = " ".join(finding["message"].split())
+    return f"{finding['level']}: {words} ({finding['type']})"

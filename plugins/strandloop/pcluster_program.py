@@ -8,6 +8,7 @@ the keyword arguments of that function of ``pcluster.lib``. One goes out: ``{"re
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import sys
@@ -44,6 +45,8 @@ def answer(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
     import pcluster.lib
     from pcluster.api.errors import DryrunOperationException
 
+    # The library takes a None for a value that was given.
+    arguments = {name: value for name, value in arguments.items() if value is not None}
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         if isinstance(text := arguments.get("cluster_configuration"), str):
             # The library takes text for the name of a file.
@@ -63,7 +66,7 @@ def described(error: Exception) -> dict[str, Any]:
     content = plain(getattr(error, "content", None) or getattr(error, "data", None)) or {}
     message = content.get("message") or f"{type(error).__name__}: {error}"
     validation = [
-        {name: found.get(name) or "" for name in ("level", "type", "message")}
+        {"level": found["level"], "type": found["type"], "message": readable(found["message"])}
         for found in content.get("configurationValidationErrors") or []
     ]
     validation += [
@@ -71,6 +74,24 @@ def described(error: Exception) -> dict[str, Any]:
         for found in content.get("updateValidationErrors") or []
     ]
     return {"kind": kind(error, message), "message": message, "validation": validation}
+
+
+def readable(message: str) -> str:
+    """Its text, or of a schema error, which is the text of a Python object, one place after the other."""
+    try:
+        problems = dict(ast.literal_eval(message))
+    except (ValueError, TypeError, SyntaxError):
+        return message
+    return "; ".join(f"{place}: {words}" for place, words in places(problems))
+
+
+def places(problems: dict[Any, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """The innermost keys of nested schema errors, as ``Scheduling.SlurmQueues.0``, and what is said of each."""
+    for name, inner in problems.items():
+        if isinstance(inner, dict):
+            yield from places(inner, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", " ".join(map(str, inner if isinstance(inner, list) else [inner]))
 
 
 def kind(error: Exception, message: str) -> str:
