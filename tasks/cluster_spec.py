@@ -139,12 +139,13 @@ class Budget(_Fields):
 class ClusterSpec(_Fields):
     """One cluster.
 
+    :param name: of a cluster that runs share; None for one of the run's own.
     :param compute_subnet: private, in the availability zone of the nodes and the shared storage.
     :param data_uri: root of the data, as the batches name it; nodes may read it and write batches/ in it.
     :param permissions_boundary: ARN of an IAM policy that bounds the cluster's roles.
     """
 
-    name: Annotated[str, StringConstraints(pattern="^[a-zA-Z][a-zA-Z0-9-]*$", max_length=40)]
+    name: Annotated[str, StringConstraints(pattern="^[a-zA-Z][a-zA-Z0-9-]*$", max_length=40)] | None = None
     region: Annotated[str, _text("[a-z]+(-[a-z]+)+-[0-9]+")]
     head_node: HeadNode
     compute_subnet: Subnet
@@ -170,8 +171,10 @@ class ClusterSpec(_Fields):
 def cluster_configuration(fields: Mapping[str, Any], *, run_id: str) -> dict[str, str]:
     """What a cluster is created from: ``cluster_name``, ``region`` and ``cluster_configuration`` (YAML).
 
+    The name is empty for a cluster of the run's own.
+
     :param fields: the fields of :class:`ClusterSpec`.
-    :param run_id: of the DAG run that the cluster is for; it becomes a tag.
+    :param run_id: the DAG run that the cluster is for, as ``DAG/RUN``; it becomes a tag.
     :raises InvalidInput: for fields that are wrong, all of them named, a cluster beyond its budget, or code
         that was not published.
     """
@@ -179,7 +182,7 @@ def cluster_configuration(fields: Mapping[str, Any], *, run_id: str) -> dict[str
     check_budget(spec, prices)
     check_code(spec, ObjectStore())
     return {
-        "cluster_name": spec.name,
+        "cluster_name": spec.name or "",
         "region": spec.region,
         "cluster_configuration": render(spec, prices, run_id=run_id),
     }
@@ -225,7 +228,7 @@ def check_budget(spec: ClusterSpec, prices: PriceTable) -> None:
     if (most := hours * sum(costs.values())) > usd:
         lines = [f"  - {words}: ${hours * cost:,.2f}" for words, cost in costs.items()]
         raise InvalidInput(
-            f"cluster {spec.name} could cost ${most:,.2f} in {hours:g} hours, and its budget is ${usd:,.2f}:\n"
+            f"the cluster could cost ${most:,.2f} in {hours:g} hours, and its budget is ${usd:,.2f}:\n"
             + "\n".join(lines)
             + "\nGive it fewer max_nodes, fewer queues or fewer hours, or a larger budget "
             f"(on-demand prices of {prices.as_of}, {prices.region})"
@@ -243,7 +246,7 @@ def check_code(spec: ClusterSpec, store: ObjectStore) -> None:
     missing = [uri for uri in wanted if store.head(ObjectUri.parse(uri)) is None]
     if missing:
         raise InvalidInput(
-            f"cluster {spec.name} needs what is not in S3: {', '.join(missing)}. "
+            f"the cluster needs what is not in S3: {', '.join(missing)}. "
             "Publish it (make publish BUCKET=...), and name it as that command prints it"
         )
 

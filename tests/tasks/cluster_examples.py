@@ -11,7 +11,6 @@ from tasks.cost.prices import current_prices
 GOLDEN = Path(__file__).with_name("golden")
 
 DEFAULT: dict[str, Any] = {
-    "name": "strandloop",
     "region": "us-east-1",
     "head_node": {"subnet": "subnet-0a", "ssh_key": "batch", "ssh_from": "10.0.0.0/16"},
     "compute_subnet": "subnet-0b",
@@ -31,6 +30,7 @@ ONE_CPU_QUEUE = {
     "placement_group": True,
 }
 MINIMAL = DEFAULT | {
+    "name": "small",
     "data_uri": "s3://lab",
     "queues": [{"name": "cpu", "instance_types": ["c7i.8xlarge"], "max_nodes": 1}],
     "budget": {"usd": 2.5, "hours": 1.5},
@@ -64,7 +64,9 @@ EXAMPLES = {
 
 def rendered(fields: dict[str, Any]) -> str:
     """The configuration of one example."""
-    return render(read_spec(fields), current_prices(), run_id="scheduled__2026-11-25T00:00:00+00:00")
+    return render(
+        read_spec(fields), current_prices(), run_id="genomics_batch/scheduled__2026-11-25T00:00:00+00:00"
+    )
 
 
 if __name__ == "__main__":  # python -m tests.tasks.cluster_examples: write the golden files anew

@@ -96,7 +96,7 @@ def test_a_cluster_that_could_cost_more_than_its_budget_is_refused() -> None:
     with pytest.raises(InvalidInput) as refused:
         cluster_configuration(DEFAULT | {"budget": {"usd": 400, "hours": 6}}, run_id="r")
     assert str(refused.value).splitlines()[:-1] == [
-        "cluster strandloop could cost $480.41 in 6 hours, and its budget is $400.00:",
+        "the cluster could cost $480.41 in 6 hours, and its budget is $400.00:",
         "  - head node m7i.xlarge at $0.2016 an hour: $1.21",
         "  - queue cpu-efa, 8 x c5n.18xlarge at $3.888 an hour: $186.62",
         "  - queue gpu, 4 x g5.2xlarge at $1.212 an hour: $29.09",
@@ -121,10 +121,10 @@ def test_code_must_have_been_published(s3_root: str) -> None:
         cluster_configuration(DEFAULT | {"code": code}, run_id="r")
 
     boto3.client("s3").put_object(Bucket=bucket, Key="code/node-environment-1.sh", Body=b"")
-    made = cluster_configuration(DEFAULT | {"code": code}, run_id="manual__2026-11-25T10:00:00+00:00")
-    assert (made["cluster_name"], made["region"]) == ("strandloop", "us-east-1")
+    made = cluster_configuration(DEFAULT | {"code": code}, run_id="batch/manual__2026-11-25")
+    assert (made["cluster_name"], made["region"]) == ("", "us-east-1")
     tags = yaml.safe_load(made["cluster_configuration"])["Tags"]
-    assert {"Key": "strandloop:run-id", "Value": "manual__2026-11-25T10:00:00+00:00"} in tags
+    assert {"Key": "strandloop:run-id", "Value": "batch/manual__2026-11-25"} in tags
 
 
 def _queues(fields: dict[str, Any]) -> list[dict[str, Any]]:
