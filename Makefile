@@ -16,7 +16,7 @@ COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11
 # What a command needs to find the running stack.
 WITH_STACK = environment="$$($(STACK) environment)" && eval "$$environment" &&
 
-.PHONY: help setup setup-tests up down status run airflow land test test-others test-matrix unit integration faults bench-run bench-waiting bench-task-end bench-phase1 bench-kernel bench-scaling bench-rivals check lock
+.PHONY: help setup setup-tests up down status run airflow land package publish test test-others test-matrix unit integration faults bench-run bench-waiting bench-task-end bench-phase1 bench-kernel bench-scaling bench-rivals check lock
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -45,6 +45,13 @@ airflow: up ## run Airflow's web server and scheduler on the stack
 land: up ## land reads: make land FASTQ="a_1.fq.gz a_2.fq.gz" BATCH=2026-11-20
 	@test -n "$(FASTQ)" -a -n "$(BATCH)" || { echo 'usage: make land FASTQ="a_1.fq.gz a_2.fq.gz" BATCH=2026-11-20'; exit 2; }
 	@$(WITH_STACK) $(VENV)/python -m tasks.landing put --data-uri "$$STRANDLOOP_DATA_URI" --batch-id "$(BATCH)" $(FASTQ)
+
+package: setup ## build dist/: what Amazon MWAA, Ray and Slurm install
+	@PYTHONPATH=.:plugins $(VENV)/python -m infra.package build
+
+publish: setup ## build dist/ and upload it to S3; nothing is overwritten: make publish BUCKET=my-bucket
+	@test -n "$(BUCKET)" || { echo 'usage: make publish BUCKET=my-bucket'; exit 2; }
+	@PYTHONPATH=.:plugins $(VENV)/python -m infra.package publish "$(BUCKET)"
 
 # What breaks services waits most of its time, so it runs beside the rest, and its report comes as a whole.
 test: setup-tests ## all tests, of the fault matrix as much as FAULTS_MINUTES (18) allows

@@ -1,1 +1,0 @@
-"""What Amazon MWAA needs: a slim requirements file and plugins.zip."""

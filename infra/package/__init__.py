@@ -1,0 +1,1 @@
+"""What Amazon MWAA, Ray and Slurm install: built by ``make package``, uploaded by ``make publish``."""
