@@ -226,6 +226,11 @@ def queued(*names: str) -> Command:
     return _slurm("squeue", "--noheader", "--name", ",".join(names), "--format=%F|%T|%r")
 
 
+def all_jobs() -> Command:
+    """List each job with its state, user and comment."""
+    return _slurm("squeue", "--noheader", "--format=%i|%T|%u|%k")
+
+
 def nodes() -> Command:
     """List each node with its state."""
     return _slurm("sinfo", "--noheader", "--Node", "--format=%N|%T")
