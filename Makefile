@@ -16,6 +16,9 @@ COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11
 # What a command needs to find the running stack.
 WITH_STACK = environment="$$($(STACK) environment)" && eval "$$environment" &&
 
+# Airflow's own constraints name what was newest on the day of a release; so do ours, for tests without GitHub.
+AIRFLOW_ON_MWAA := 3.3.1/2026-08-12 3.2.1/2026-04-23
+
 .PHONY: help setup setup-tests up down status run airflow land package publish test test-others test-matrix unit integration faults bench-run bench-waiting bench-task-end bench-phase1 bench-kernel bench-scaling bench-rivals check lock
 
 help: ## list the targets
@@ -111,3 +114,7 @@ lock: setup ## resolve the requirements anew, within the pins of the .in files
 	@$(COMPILE) --constraint requirements.txt hpc_jobs/requirements.in -o hpc_jobs/requirements.txt
 	@$(COMPILE) infra/parallelcluster/requirements.in -o infra/parallelcluster/requirements.txt
 	@$(COMPILE) infra/local/requirements.in -o infra/local/requirements.txt
+	@for release in $(AIRFLOW_ON_MWAA); do \
+	  echo "apache-airflow==$${release%/*}" | $(UV) pip compile --quiet --universal --python-version 3.11 --no-header \
+	    --no-annotate --exclude-newer $${release#*/} infra/mwaa/requirements.in - -o infra/mwaa/constraints-$${release%/*}.txt; \
+	done
