@@ -144,7 +144,7 @@ def verify_graph(data_uri: str, batch_id: str) -> dict[str, Any]:
 def _check_same_store(
     objects: ObjectStore, batch: Batch, store_directory: Path, found: neighbours.NeighbourManifest
 ) -> None:
-    """One embedding store everywhere: the batch's in S3, its copy here, and the one that was compared."""
+    """One embedding store everywhere: the batch's in S3, its copy here, and the one that was compared by cosine."""
     path = store_directory / embedding_store.MANIFEST
     try:
         published = objects.get_bytes(batch.results / "embeddings" / embedding_store.MANIFEST)
@@ -157,6 +157,11 @@ def _check_same_store(
     if found.store_sha256 != sha256_of(path):
         raise InvalidInput(
             f"the k-NN result compared another store than {store_directory}; run the similarity job again"
+        )
+    if found.metric != "cosine":
+        raise InvalidInput(
+            f"the k-NN result is by {found.metric}, and a batch's graph is of cosines; run the similarity job "
+            "again without --metric"
         )
 
 

@@ -21,6 +21,7 @@ from tasks import results
 from tasks.batches import Batch
 from tasks.errors import StorageError
 from tasks.object_store import ObjectStore
+from tasks.overlaps import PREFIX as OVERLAPS
 from tasks.report import figures
 from tasks.report.neighbourhoods import COSINE_EDGES, measure
 from tasks.report.provenance import provenance
@@ -104,13 +105,20 @@ def _gather(store: ObjectStore, batch: Batch) -> dict[str, Any]:
         "sample_reads": len(sample.reads),
         "sample_is_whole": sample.is_whole,
         "cost": cost,
-        "headline": _headline(quality["total"], embeddings, similarity.edges, graph.sizes, cost),
+        "headline": _headline(
+            quality["total"], embeddings, similarity.edges, _overlaps(store, batch), graph.sizes, cost
+        ),
         "provenance": provenance(store, batch, request, embeddings),
     }
 
 
 def _headline(
-    total: Any, embeddings: StoreManifest, edges: int, sizes: np.ndarray, cost: Mapping[str, Any]
+    total: Any,
+    embeddings: StoreManifest,
+    edges: int,
+    overlaps: list[tuple[str, str, str]],
+    sizes: np.ndarray,
+    cost: Mapping[str, Any],
 ) -> list[tuple[str, str, str]]:
     """Label, value and remark of the numbers at the top."""
     return [
@@ -118,6 +126,7 @@ def _headline(
         ("Kept", _thousands(total.kept), _percent(total.kept_share)),
         ("Vectors", _thousands(embeddings.rows), f"of {embeddings.dim} dimensions"),
         ("Neighbours per read", _decimal(edges / embeddings.rows, 1), f"{_thousands(edges)} edges"),
+        *overlaps,
         (
             "Clusters",
             _thousands(len(sizes)),
@@ -125,6 +134,18 @@ def _headline(
         ),
         ("Cost", _dollars(cost["total"]["usd_on_demand"]), f"{_dollars(cost['total']['usd_spot'])} on spot"),
     ]
+
+
+def _overlaps(store: ObjectStore, batch: Batch) -> list[tuple[str, str, str]]:
+    """The entry of the numbers at the top; none where nothing was aligned."""
+    manifest = results.find(store, batch.results / OVERLAPS)
+    if manifest is None:
+        return []
+    found = manifest.details
+    of_all = (
+        f"{_percent(found['share'])} of the {found['pairs_are']}" if found["pairs"] else "nothing to align"
+    )
+    return [("Verified overlaps", _thousands(found["overlaps"]), of_all)]
 
 
 def _first_quarantined(store: ObjectStore, batch: Batch) -> list[dict[str, Any]]:

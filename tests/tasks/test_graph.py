@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,15 @@ def test_results_of_different_stores_are_not_mixed(batch: Batch, tmp_path: Path)
     (other["knn_directory"] / "manifest.json").unlink()
     with pytest.raises(InvalidInput, match="not computed to its end"):
         graph.collect(batch.data_uri, batch.batch_id, **other)
+
+
+def test_a_result_by_another_metric_is_refused(batch: Batch, tmp_path: Path) -> None:
+    where = stage(tmp_path, batch, three_groups())
+    found = neighbours.verify(where["knn_directory"])
+    neighbours.write_manifest(where["knn_directory"], replace(found, metric="l2"))
+    with pytest.raises(InvalidInput, match="is by l2"):
+        graph.collect(batch.data_uri, batch.batch_id, **where)
+    assert results.find(ObjectStore(), batch.results / "graph") is None
 
 
 def test_verification_finds_what_does_not_add_up(batch: Batch, tmp_path: Path) -> None:

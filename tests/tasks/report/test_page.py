@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tasks import results
 from tasks.batches import Batch
 from tasks.errors import StorageError
 from tasks.object_store import ObjectStore
@@ -72,7 +73,24 @@ def test_numbers_are_those_of_the_results(finished_batch: Any) -> None:
     assert page.headline["Vectors"] == [str(kept), "of 64 dimensions"]
     assert page.headline["Neighbours per read"] == ["10.0", f"{finished_batch.edges:,} edges"]
     assert page.headline["Clusters"][0] == str(len(finished_batch.cluster_sizes))
+    assert "Verified overlaps" not in page.headline
     assert [int(row[1]) for row in page.tables["cluster-table"][1:]] == finished_batch.cluster_sizes[:20]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "found", "entry"),
+    [(400, 250, ["250", "62.5 % of the mutual neighbours"]), (0, 0, ["0", "nothing to align"])],
+)
+def test_verified_overlaps_are_among_the_numbers_where_pairs_were_aligned(
+    publish_batch: Any, simulate: Any, pairs: int, found: int, entry: list[str]
+) -> None:
+    demo = publish_batch({"s": simulate(30, [0.5], seed=3)})
+    batch = Batch(demo.data_uri, demo.batch_id)
+    share = found / pairs if pairs else None
+    details = {"pairs": pairs, "overlaps": found, "share": share, "pairs_are": "mutual neighbours"}
+    results.publish(ObjectStore(), batch.results / "overlaps", {}, details)
+    build_report(demo.data_uri, demo.batch_id)
+    assert read_page(demo)[1].headline["Verified overlaps"] == entry
 
 
 def test_every_record_is_accounted_for(finished_batch: Any) -> None:
