@@ -17,6 +17,7 @@ from strandloop.final_errors import fail_once
 from strandloop.operators.parallel_cluster import EnsureClusterOperator, ReleaseClusterOperator
 from strandloop.operators.ray_jobs import RayJobOperator
 from strandloop.operators.slurm import SlurmJobOperator
+from strandloop.run_tag import JOB_COMMENT, RunTag
 from strandloop.sensors.s3_key import S3KeyDeadlineSensor
 from strandloop.sensors.slurm import SlurmJobSensor
 
@@ -183,13 +184,26 @@ PARAMS = {
     ),
     "cluster": Param(
         "existing",
-        enum=["existing"],
+        enum=["existing", "parallelcluster"],
         title="Cluster",
-        description="existing: the Slurm behind the SSH connection, used as it is.",
+        description="existing: the Slurm behind the SSH connection, used as it is. parallelcluster: one that is "
+        "made for this run, as the Airflow variable strandloop_cluster describes it, and deleted after it.",
+        section="Similarity",
+    ),
+    "cluster_start_delay": Param(
+        True,
+        type="boolean",
+        title="Start the cluster late",
+        description="parallelcluster: only when the embedding needs, by its own estimate, no longer than a cluster "
+        "takes to start, so that nobody pays for one that waits. Off: together with the embedding.",
         section="Similarity",
     ),
     "slurm_conn_id": Param(
-        "slurm", type="string", title="SSH connection of the Slurm login node", section="Similarity"
+        "slurm",
+        type="string",
+        title="SSH connection of the Slurm login node",
+        description="parallelcluster: the connection that holds the private key of the cluster's key pair.",
+        section="Similarity",
     ),
     "shared_dir": Param(
         SHARED_DIR,
@@ -230,6 +244,7 @@ ON_SLURM = {
     "ssh_conn_id": "{{ ti.xcom_pull('ensure_cluster')['ssh_conn_id'] }}",
     "job_root": f"{HOME}/jobs",
     "environment": {"STRANDLOOP_HOME": HOME},
+    "comment": JOB_COMMENT,
     "poll_interval_seconds": 5,
 }
 
@@ -253,6 +268,7 @@ ON_SLURM = {
 Waits for `landing/<batch id>/manifest.json`, embeds the batch's reads on Ray, finds every read's exact
 nearest neighbours with MPI on Slurm, aligns those that name each other, and publishes the similarity graph,
 clusters, verified overlaps, a cost report and an HTML report below `batches/<batch id>/`.
+Slurm is one that exists, or a ParallelCluster made for the run.
 
 * **Trigger by hand** to run another batch, encoder or number of neighbours.
 * **Run it again** as you like: finished steps are kept, and a finished batch is left as it is.
@@ -292,15 +308,45 @@ def genomics_batch() -> None:
         no_retry_exit_codes=[65],  # the reads are at fault
         deferrable=True,
     )
+
+    @task
+    @fail_once
+    def cluster_configuration(data_uri: str, params: Any = None, ti: Any = None) -> str:
+        if params["cluster"] != "parallelcluster":
+            return ""
+        from airflow.sdk import Variable
+
+        from tasks.cluster_spec import cluster_configuration
+
+        run = RunTag.of(ti)
+        described = Variable.get("strandloop_cluster", deserialize_json=True)
+        fields = {**described, "name": run.cluster_name, "data_uri": data_uri}
+        return cluster_configuration(fields, run_id=run.value)["cluster_configuration"]
+
+    @task.sensor(poke_interval=60, timeout=24 * 3600, mode="reschedule")
+    @fail_once
+    def cluster_may_start(data_uri: str, batch_id: str, params: Any = None, ti: Any = None) -> bool:
+        if params["cluster"] != "parallelcluster" or not params["cluster_start_delay"]:
+            return True
+        from tasks.cluster_start import may_start_cluster
+
+        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=["embed_reads"], run_ids=[ti.run_id])
+        return may_start_cluster(data_uri, batch_id, embedding=states.get(ti.run_id, {}).get("embed_reads"))
+
+    configured = cluster_configuration("{{ params.data_uri }}")
     ensure_cluster = EnsureClusterOperator(
         task_id="ensure_cluster",
         cluster="{{ params.cluster }}",
+        configuration=configured,
         ssh_conn_id="{{ params.slurm_conn_id }}",
+        delete_on_failure=True,
+        deferrable=True,
     )
     release_cluster = ReleaseClusterOperator(
         task_id="release_cluster",
         cluster="{{ params.cluster }}",
         ssh_conn_id="{{ params.slurm_conn_id }}",
+        deferrable=True,
     )
     stage_embeddings = SlurmJobOperator(
         task_id="stage_embeddings",
@@ -386,11 +432,15 @@ def genomics_batch() -> None:
     @task(trigger_rule="none_failed")
     @fail_once
     def cost_report(
-        data_uri: str, batch_id: str, jobs: list[tuple[str, dict[str, Any] | None]]
+        data_uri: str,
+        batch_id: str,
+        jobs: list[tuple[str, dict[str, Any] | None]],
+        ti: Any = None,
     ) -> dict[str, Any]:
         from tasks.cost.report import cost_report
 
-        return cost_report(data_uri, batch_id, [{**job, "phase": phase} for phase, job in jobs if job])
+        records = [{**job, "phase": phase} for phase, job in jobs if job]
+        return cost_report(data_uri, batch_id, records, ti.xcom_pull("ensure_cluster"))
 
     @task
     @fail_once
@@ -413,7 +463,8 @@ def genomics_batch() -> None:
         ],
     )
 
-    wait_for_landing >> validate_batch(*where) >> planned >> [embed_reads, ensure_cluster]
+    wait_for_landing >> validate_batch(*where) >> planned >> [embed_reads, configured]
+    configured >> cluster_may_start(*where) >> ensure_cluster
     [embed_reads, ensure_cluster] >> stage_embeddings >> submit_similarity >> wait_similarity
     (
         wait_similarity
@@ -424,7 +475,8 @@ def genomics_batch() -> None:
         >> costed
         >> report(*where)
     )
-    collect_graph >> release_cluster.as_teardown(setups=ensure_cluster)
+    # A cluster that could not be deleted costs money: the run says so by failing.
+    collect_graph >> release_cluster.as_teardown(setups=ensure_cluster, on_failure_fail_dagrun=True)
 
 
 genomics_batch()

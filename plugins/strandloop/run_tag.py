@@ -13,6 +13,9 @@ TAG = "strandloop:run-id"
 
 _WORD = "strandloop"
 
+#: Template of the comment of a run's Slurm jobs.
+JOB_COMMENT = _WORD + " {{ dag.dag_id }} {{ run_id }}"
+
 
 @dataclass(frozen=True)
 class RunTag:

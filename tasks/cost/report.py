@@ -31,11 +31,18 @@ NOT_INCLUDED = (
 )
 
 
-def cost_report(data_uri: str, batch_id: str, jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def cost_report(
+    data_uri: str,
+    batch_id: str,
+    jobs: Sequence[Mapping[str, Any]],
+    cluster: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Publish ``cost/cost.json`` of a batch, once.
 
     :param jobs: job records, each with its ``phase`` (one of :data:`PHASES`) added, and optionally the
         ``instance_type`` that its nodes had. Several records of one phase (attempts, array parts) add up.
+    :param cluster: of a Slurm cluster that was made for the batch: ``created_at``, ``ready_at`` and
+        ``head_instance_type``. One that was there before has none of them.
     :return: ``status``, ``node_seconds``, ``usd_on_demand``, ``usd_spot``.
     :raises InvalidInput: a phase has no record, a record lacks a time, or the price table is too old.
     """
@@ -44,7 +51,7 @@ def cost_report(data_uri: str, batch_id: str, jobs: Sequence[Mapping[str, Any]])
     if known is not None:
         print(f"{prefix} is finished already: unchanged")
         return {"status": "unchanged", **known.details}
-    cost = price_jobs(jobs, current_prices())
+    cost = price_jobs(jobs, current_prices(), cluster)
     body = json.dumps(cost, indent=2, sort_keys=True).encode() + b"\n"
     results.publish(store, prefix, {"cost.json": body}, cost["total"])
     return {"status": "written", **cost["total"]}
@@ -71,10 +78,14 @@ class CostLine:
     usd_spot: float
 
 
-def price_jobs(jobs: Sequence[Mapping[str, Any]], prices: PriceTable) -> dict[str, Any]:
+def price_jobs(
+    jobs: Sequence[Mapping[str, Any]], prices: PriceTable, cluster: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The content of ``cost.json``; pure.
 
-    Each of the two clusters adds a head node, on demand, from its first submission to its last end.
+    Each of the two clusters adds a head node, on demand, from its first submission to its last end; a Slurm
+    cluster that was made for the batch, from its creation. How long that one was ready before anybody had a
+    job for it is ``waiting``; it is a part of the head node's line and adds nothing to the total.
     """
     runs = [_read(job, position) for position, job in enumerate(jobs, start=1)]
     missing = [phase for phase in PHASES if not any(run.phase == phase for run in runs)]
@@ -86,7 +97,16 @@ def price_jobs(jobs: Sequence[Mapping[str, Any]], prices: PriceTable) -> dict[st
     prices.check_age(min(run.started for run in runs).date())
     phases = [_phase_line(phase, [run for run in runs if run.phase == phase], prices) for phase in PHASES]
     systems = sorted({run.system for run in runs})
-    heads = [_head_line(system, [run for run in runs if run.system == system], prices) for system in systems]
+    made = cluster if cluster and cluster.get("created_at") else None
+    heads = [
+        _head_line(
+            system,
+            [run for run in runs if run.system == system],
+            prices,
+            made=made if system == "slurm" else None,
+        )
+        for system in systems
+    ]
     lines = phases + heads
     return {
         "basis": BASIS,
@@ -101,6 +121,7 @@ def price_jobs(jobs: Sequence[Mapping[str, Any]], prices: PriceTable) -> dict[st
         },
         "phases": [asdict(line) for line in phases],
         "head_nodes": [asdict(line) for line in heads],
+        "waiting": [asdict(line) for line in _waiting_lines(runs, prices, made)],
         "total": {
             "node_seconds": round(sum(line.node_seconds for line in lines), 3),
             "usd_on_demand": round(sum(line.usd_on_demand for line in lines), 6),
@@ -178,17 +199,45 @@ def _phase_line(phase: str, runs: list[_Run], prices: PriceTable) -> CostLine:
     )
 
 
-def _head_line(system: str, runs: list[_Run], prices: PriceTable) -> CostLine:
-    seconds = (max(run.ended for run in runs) - min(run.submitted for run in runs)).total_seconds()
+def _head_line(
+    system: str, runs: list[_Run], prices: PriceTable, *, made: Mapping[str, Any] | None
+) -> CostLine:
+    since = min(run.submitted for run in runs)
+    if made is not None:
+        since = min(since, _time(made["created_at"], where="created_at of the cluster"))
+    seconds = (max(run.ended for run in runs) - since).total_seconds()
     return _line(
         f"{system} head",
-        prices.assumed_instance_types["head"],
+        _head_type(prices, made),
         prices,
         nodes=1,
         attempts=0,
         seconds=seconds,
         node_seconds=seconds,
     )
+
+
+def _waiting_lines(runs: list[_Run], prices: PriceTable, made: Mapping[str, Any] | None) -> list[CostLine]:
+    if made is None:
+        return []
+    first = min(run.submitted for run in runs if run.system == "slurm")
+    ready = _time(made["ready_at"], where="ready_at of the cluster")
+    seconds = max((first - ready).total_seconds(), 0.0)
+    return [
+        _line(
+            "slurm head waiting",
+            _head_type(prices, made),
+            prices,
+            nodes=1,
+            attempts=0,
+            seconds=seconds,
+            node_seconds=seconds,
+        )
+    ]
+
+
+def _head_type(prices: PriceTable, made: Mapping[str, Any] | None) -> str:
+    return (made or {}).get("head_instance_type") or prices.assumed_instance_types["head"]
 
 
 def _line(

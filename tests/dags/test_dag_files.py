@@ -75,6 +75,8 @@ GENOMICS_BATCH = {
     "validate_batch",
     "plan_batch",
     "embed_reads",
+    "cluster_configuration",
+    "cluster_may_start",
     "ensure_cluster",
     "release_cluster",
     "stage_embeddings",

@@ -99,6 +99,30 @@ def test_the_total_is_the_sum_of_the_lines() -> None:
     }
 
 
+def test_a_cluster_that_was_made_for_the_batch_is_paid_from_its_creation_and_for_waiting() -> None:
+    """Its head node costs 0.18 $/h: created 08:00, ready 08:06, first job 08:11, last end 08:19."""
+    made = {"created_at": "2026-11-20T08:00:00.000Z", "ready_at": "2026-11-20T08:06:00Z"}
+    without, cost = price_jobs(a_batch(), PRICES), price_jobs(a_batch(), PRICES, made)
+    head = next(line for line in cost["head_nodes"] if line["name"] == "slurm head")
+    assert (head["seconds"], head["usd_on_demand"]) == (19 * 60, 0.057)
+    (waiting,) = cost["waiting"]
+    assert (waiting["seconds"], waiting["usd_on_demand"]) == (5 * 60, 0.015)
+    assert cost["total"]["usd_on_demand"] == pytest.approx(without["total"]["usd_on_demand"] + 0.033)
+    assert price_jobs(a_batch(), PRICES, {"cluster": "existing"}) == without
+    assert without["waiting"] == []
+
+
+def test_a_cluster_s_head_node_is_priced_as_what_it_is() -> None:
+    made = {
+        "created_at": "2026-11-20T08:00:00Z",
+        "ready_at": "2026-11-20T08:30:00Z",
+        "head_instance_type": "gpu",
+    }
+    cost = price_jobs(a_batch(), PRICES, made)
+    assert [line["instance_type"] for line in cost["head_nodes"]] == ["head", "gpu"]
+    assert cost["waiting"][0]["seconds"] == 0  # the first job was there before we looked
+
+
 def test_the_assumption_is_stated() -> None:
     cost = price_jobs(a_batch(), PRICES)
     assert "would have cost on AWS" in cost["basis"]
