@@ -98,6 +98,7 @@ def test_the_dags_load_without_errors_and_survive_serialisation(tmp_path: Path) 
     dags = json.loads(answer)
     assert set(dags["genomics_batch"]) == GENOMICS_BATCH
     assert set(dags["encoder_retraining"]) == {"training_jobs", "retrain"}
+    assert set(dags["cluster_reaper"]) == {"find_leftovers", "remove_leftovers"}
 
 
 def test_a_daily_run_that_waits_for_its_landing_does_not_hold_up_the_others(tmp_path: Path) -> None:
@@ -142,10 +143,20 @@ def test_plugins_zip_is_all_that_mwaa_needs(tmp_path: Path) -> None:
         path=[plugins],
         tmp_path=tmp_path,
     )
-    assert set(json.loads(answer)) == {"genomics_batch", "encoder_retraining"}
+    assert set(json.loads(answer)) == {"genomics_batch", "encoder_retraining", "cluster_reaper"}
 
 
-BODIES = ["landing", "plan", "graph", "cost.report", "report.page", "learning.request"]
+BODIES = [
+    "landing",
+    "plan",
+    "graph",
+    "cost.report",
+    "report.page",
+    "learning.request",
+    "reaper",
+    "cluster_start",
+    "cluster_spec",
+]
 
 
 def test_the_bodies_that_run_on_a_worker_need_nothing_that_mwaa_lacks(tmp_path: Path) -> None:
