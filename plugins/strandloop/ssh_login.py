@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import asyncssh
-from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.sdk.exceptions import AirflowException
 
+from strandloop.connections import read_connection
 from strandloop.errors import ConnectionBroken, InvalidJob
 from strandloop.ssh_address import SshAddress
 
@@ -47,12 +47,12 @@ class SshLogin:
         """
         address = SshAddress.parse(conn_id)
         try:
-            connection = await get_async_connection(address.conn_id)
+            connection, extra = await read_connection(address.conn_id)
         except AirflowException as error:
             raise ConnectionBroken(
                 f"connection {address.conn_id!r}: Airflow does not give it: {error}"
             ) from error
-        extra = address.extra(await get_async_extra_dejson(connection))
+        extra = address.extra(extra)
         return cls(
             conn_id,
             host=address.host or connection.host or "",

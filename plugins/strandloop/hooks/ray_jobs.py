@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 import time
 from base64 import b64encode
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import httpx
 from airflow.sdk import BaseHook, Connection
 
+from strandloop.connections import read_connection
 from strandloop.errors import InvalidJob
 from strandloop.ray_bookmark import Bookmark
 from strandloop.ray_dialogue import ANSWER_WAIT, Answer, Ask, Dialogue, Fetch, Keep, Pause, Say
@@ -74,13 +74,7 @@ class RayJobHook(BaseHook):
     async def adashboard(self) -> Dashboard:
         """Do what :meth:`dashboard` does, without blocking the event loop."""
         if self._dashboard is None:
-            connection = await self.aget_connection(self.ray_conn_id)
-            # Airflow 3.2 has no asynchronous twin, and the property of 3.3 must not be read in a loop.
-            extra = (
-                await connection.aextra_dejson()
-                if hasattr(connection, "aextra_dejson")
-                else json.loads(connection.extra or "{}")
-            )
+            connection, extra = await read_connection(self.ray_conn_id)
             # Certificates are files.
             self._dashboard = await asyncio.to_thread(dashboard_of, connection, extra)
         return self._dashboard
