@@ -23,6 +23,7 @@ from tests.faults.matrix import Row
 from tests.faults.proxy import Proxy
 from tests.faults.ray_faults import RayFaults
 from tests.faults.slurm_faults import SITE_CONF, SlurmFaults
+from tests.plugins.strandloop.played_pcluster import PlayedPcluster, played_pcluster
 
 #: A job that has ended may be seen completing for a moment.
 COMPLETING_SECONDS = 20.0
@@ -92,6 +93,7 @@ class World:
 
     :param ssh: between Airflow and the login node.
     :param dashboard: between Airflow and Ray's dashboard.
+    :param pcluster: a played ParallelCluster, whose head node is the login node.
     :param setting: name of the Slurm in the matrix.
     """
 
@@ -101,6 +103,7 @@ class World:
     login: LoginNode
     ssh: Proxy
     dashboard: Proxy
+    pcluster: PlayedPcluster
     folder: Path
     setting: str
     rows: list[Row] = field(default_factory=list)
@@ -213,12 +216,17 @@ def running_world(state: Path, setting: str) -> Iterator[World]:
         environment = read_environment(stack.layout)
         connection = json.loads(environment["AIRFLOW_CONN_SLURM"])
         folder = stack.layout.shared / "faults"
+        (state / "pcluster").mkdir()
+        pcluster, clusters = ending.enter_context(
+            played_pcluster(state / "pcluster", environment["AIRFLOW_CONN_SLURM"])
+        )
         airflow = AirflowServices(
             state / "airflow",
             port=stack.ports["airflow"],
             processes=stack.processes,
             environment={
                 **environment,
+                **clusters,
                 "AIRFLOW_CONN_SLURM": json.dumps({**connection, "port": ssh.port}),
                 "AIRFLOW_CONN_RAY": f"http://127.0.0.1:{dashboard.port}",
                 "FAULT_JOB_ROOT": str(folder / "jobs"),
@@ -226,5 +234,6 @@ def running_world(state: Path, setting: str) -> Iterator[World]:
         )
         ending.callback(airflow.down)
         airflow.up()
-        yield World(airflow, SlurmFaults(stack), RayFaults(stack), login, ssh, dashboard, folder, setting)
+        slurm, ray = SlurmFaults(stack), RayFaults(stack)
+        yield World(airflow, slurm, ray, login, ssh, dashboard, pcluster, folder, setting)
     assert not marked(f"{MARK}={stack.layout.runtime}/", process_table())

@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 
+from strandloop.operators.parallel_cluster import ParallelClusterCreateOrUpdateOperator
 from strandloop.operators.ray_jobs import RayJobOperator
 from strandloop.operators.slurm import SlurmJobOperator
 from strandloop.sensors.slurm import SlurmJobSensor
@@ -93,5 +94,15 @@ for wait, deferrable in WAITS.items():
 with dag("slurm_at_default_pace"):
     default = {name: value for name, value in SLURM.items() if name != "poll_interval_seconds"}
     SlurmJobOperator(task_id="job", deferrable=True, **default)
+with dag("cluster_retried", retries=3):
+    ParallelClusterCreateOrUpdateOperator(
+        task_id="job",
+        cluster_name="c",
+        configuration=CONF % "body",
+        ssh_conn_id="cluster_key",
+        deferrable=True,
+        poll_interval_seconds=0.5,
+        pre_execute=note_process,
+    )
 with dag("slurm_daily", schedule="@daily"):
     SlurmJobOperator(task_id="job", deferrable=True, **{**SLURM, "body": OPTIONAL % "body"})

@@ -1,8 +1,8 @@
 """ParallelCluster that is played: a program that replays answers from a folder, in the place of its Python.
 
 It is started as a process and asked in JSON like the real one. Beside it a web server stands for S3 (the
-signed address of a cluster's configuration) and for EC2 (a head node's console), and commands on the head node
-run on this machine, with a Slurm of a few lines.
+signed address of a cluster's configuration) and for EC2 (a head node's console). The head node is whatever SSH
+server the caller has; ``bin`` in the folder holds a Slurm of a few lines for it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from typing import Any
 
 import asyncssh
 
-from tests.plugins.strandloop.ssh_server import PlayedServer
-
 UID = "arn:aws:cloudformation:us-east-1:123456789012:stack/{name}/51af3dc0-da77-11e4-872e-1234567db123"
 
 # Answers of an operation are used up one by one; the last is given again and again.
 PROGRAM = """#!{python} -IS
-import fcntl, json, os, sys
+import fcntl, json, os, sys, time
 from pathlib import Path
 folder = Path({folder!r})
 request = json.load(sys.stdin)
+hold = folder / (request["operation"] + ".hold")
+while hold.exists():
+    (folder / (request["operation"] + ".held")).touch()
+    time.sleep(0.05)
 with open(folder / "lock", "w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     with open(folder / "asked.jsonl", "a") as asked:
@@ -156,8 +158,11 @@ class PlayedPcluster:
 
 
 @contextmanager
-def played_pcluster(folder: Path, server: PlayedServer) -> Iterator[tuple[PlayedPcluster, dict[str, str]]]:
-    """The player, and the environment in which Airflow finds it and its head node ``server``."""
+def played_pcluster(folder: Path, login: str) -> Iterator[tuple[PlayedPcluster, dict[str, str]]]:
+    """The player, and the environment in which Airflow finds it and its head node.
+
+    :param login: the Airflow connection of an SSH server on 127.0.0.1, which is the head node.
+    """
     played = PlayedPcluster(folder)
     program = folder / "python"
     program.write_text(PROGRAM.format(python=sys.executable, folder=str(folder)))
@@ -167,7 +172,8 @@ def played_pcluster(folder: Path, server: PlayedServer) -> Iterator[tuple[Played
         path = folder / "bin" / name
         path.write_text(f"#!/bin/sh\ndir={folder}\n{text}\n")
         path.chmod(0o755)
-    key = server.host_key.export_public_key().decode().strip()
+    connection = json.loads(login)
+    key = connection["extra"].pop("host_key")
     other = asyncssh.generate_private_key("ecdsa-sha2-nistp256").export_public_key().decode().strip()
     played.console = (
         f"[   21.1] cloud-init: ready\r\n-----BEGIN SSH HOST KEY KEYS-----\r\n{other} root@ip-10-0-3-7\r\n"
@@ -201,11 +207,10 @@ def played_pcluster(folder: Path, server: PlayedServer) -> Iterator[tuple[Played
     played.url = f"http://127.0.0.1:{http.server_port}"
     extra = {"region_name": "us-east-1", "endpoint_url": played.url}
     aws = {"conn_type": "aws", "login": "AKIDEXAMPLE", "password": "wJalrXUtnFEMI", "extra": extra}
-    secret = {"private_key": server.client_key.export_private_key().decode()}
-    cluster_key = {"conn_type": "ssh", "port": server.port, "extra": secret}
+    del connection["host"]
     environment = {
         "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
-        "AIRFLOW_CONN_CLUSTER_KEY": json.dumps(cluster_key),
+        "AIRFLOW_CONN_CLUSTER_KEY": json.dumps(connection),
         "STRANDLOOP_PCLUSTER_PYTHON": str(program),
     }
     try:

@@ -28,7 +28,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pla
     server.start()
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
-    with ssh_server() as head, played_pcluster(tmp_path, head) as (played, environment):
+    with ssh_server() as head, played_pcluster(tmp_path, head.connection) as (played, environment):
         extra = {"region_name": "us-east-1", "endpoint_url": url}
         aws = {"conn_type": "aws", "login": "AKIDEXAMPLE", "password": "wJalrXUtnFEMI", "extra": extra}
         environment |= {"AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws), "AIRFLOW_CONN_SLURM": head.connection}

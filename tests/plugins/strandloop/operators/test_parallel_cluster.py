@@ -80,7 +80,7 @@ def pcluster(
     server: PlayedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[PlayedPcluster]:
     """A played ParallelCluster that knows no cluster yet."""
-    with played_pcluster(tmp_path, server) as (played, environment):
+    with played_pcluster(tmp_path, server.connection) as (played, environment):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
