@@ -24,6 +24,7 @@ Run = Callable[[Command], Completed]
 
 #: One empty answer of squeue means nothing; so many in a row, with a pause between them, do.
 GONE_LOOKS = 3
+GONE_PAUSE = 0.5
 
 #: Seconds for which lines of log are told until others may use the event loop.
 TELL_SECONDS = 0.005
@@ -148,7 +149,7 @@ def cancel(run: Run, *names: str, patience: float) -> bool:
             log.warning("cancelling job %s: %s", ", ".join(names), error)
         if time.monotonic() > give_up_at:
             return False
-        time.sleep(0.5)
+        time.sleep(GONE_PAUSE)
 
 
 async def cancel_in_loop(hook: AsyncSlurmHook, name: str, *, patience: float) -> bool:
@@ -165,7 +166,7 @@ async def cancel_in_loop(hook: AsyncSlurmHook, name: str, *, patience: float) ->
                 except ConnectionBroken as error:
                     looks = 0
                     log.warning("cancelling job %s: %s", name, error)
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(GONE_PAUSE)
     except TimeoutError:
         return False
 

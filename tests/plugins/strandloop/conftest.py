@@ -155,9 +155,17 @@ def head(monkeypatch: pytest.MonkeyPatch) -> RayHead:
     return head
 
 
+@pytest.fixture(autouse=True)
+def slurm_is_asked_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a cancelled job is gone."""
+    monkeypatch.setattr("strandloop.slurm_waiting.GONE_PAUSE", 0.01)
+
+
 @pytest.fixture
 def served_head(monkeypatch: pytest.MonkeyPatch) -> Iterator[RayHead]:
-    """A head behind the connection ``ray``."""
+    """A head behind the connection ``ray``, which is asked again soon."""
+    monkeypatch.setattr("strandloop.ray_dialogue.FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("strandloop.ray_watch.FIRST_PAUSE", 0.05)
     head = RayHead()
 
     class Handler(BaseHTTPRequestHandler):

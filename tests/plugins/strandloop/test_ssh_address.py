@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import asyncssh
 import pytest
+from tenacity import wait_none
 
 from strandloop.errors import InvalidJob
 from strandloop.hooks.slurm import AsyncSlurmHook, SlurmHook
@@ -54,7 +55,11 @@ def test_the_key_comes_from_the_connection_and_the_host_from_the_address(
 
 
 @pytest.mark.parametrize("run", [run_blocking, run_in_loop])
-def test_another_host_key_is_refused(server: PlayedServer, run: Callable[[str], bytes]) -> None:
+def test_another_host_key_is_refused(
+    server: PlayedServer, run: Callable[[str], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pause in ("wait_fixed", "wait_random"):  # the provider tries three times
+        monkeypatch.setattr(f"airflow.providers.ssh.hooks.ssh.{pause}", lambda *_: wait_none())
     address = address_with(asyncssh.generate_private_key("ssh-ed25519"))
     with pytest.raises(InvalidJob, match="another key than the head node printed on its console"):
         run(address)

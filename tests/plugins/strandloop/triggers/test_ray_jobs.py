@@ -64,6 +64,8 @@ class Triggerer:
 
 @pytest.fixture
 def triggerer(monkeypatch: pytest.MonkeyPatch) -> Triggerer:
+    """One whose triggers need not wait for the end of the process that deferred."""
+    monkeypatch.setattr("strandloop.trigger_grace.GRACE_SECONDS", 0.0)
     triggerer = Triggerer()
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", triggerer, raising=False)
     return triggerer
