@@ -47,18 +47,27 @@ class BestK(ctypes.Structure):
     _fields_ = (("score", ctypes.c_void_p), ("id", ctypes.c_void_p), ("threshold", ctypes.c_void_p))
 
 
+class Bounds(ctypes.Structure):
+    """``bounds`` of pairs.h: addresses of what each row adds to a bound."""
+
+    _fields_ = (
+        ("scale", ctypes.c_void_p),
+        ("error", ctypes.c_void_p),
+        ("length", ctypes.c_void_p),
+        ("offset", ctypes.c_void_p),
+    )
+
+
 class Side(ctypes.Structure):
-    """``side`` of pairs.h: addresses of a block, its form and its bounds."""
+    """``side`` of pairs.h: addresses of a block, its form and the bounds of both."""
 
     _fields_ = (
         ("first_row", ctypes.c_int64),
         ("vectors", ctypes.c_void_p),
         ("panels", ctypes.c_void_p),
         ("shifts", ctypes.c_void_p),
-        ("scale", ctypes.c_void_p),
-        ("error", ctypes.c_void_p),
-        ("length", ctypes.c_void_p),
-        ("offset", ctypes.c_void_p),
+        ("form", Bounds),
+        ("vector", Bounds),
         ("best", BestK),
     )
 
@@ -66,7 +75,12 @@ class Side(ctypes.Structure):
 class Tally(ctypes.Structure):
     """``tally`` of pairs.h: what a comparison took."""
 
-    _fields_ = (("scored", ctypes.c_int64), ("inserted", ctypes.c_int64), ("merge_seconds", ctypes.c_double))
+    _fields_ = (
+        ("proposed", ctypes.c_int64),
+        ("scored", ctypes.c_int64),
+        ("inserted", ctypes.c_int64),
+        ("merge_seconds", ctypes.c_double),
+    )
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from hpc_jobs.mpi_dna_seq import build, forms
 Metric = Literal["cosine", "dot", "l2"]
 Precision = Literal["fp32", "int8-exact"]
 CENTRED_ROWS = 4096  # whose mean is the centre of the int8 form
-WASTED = 0.05  # of the pairs of a tile: where int8 leaves more to be scored in vain, float32 is faster
+WASTED = 0.1  # of the pairs of a tile: where int8 proposes more in vain, float32 is faster
 LONGEST_PAUSE = 64  # tiles in float32 before int8 is tried again
 
 
@@ -208,7 +208,7 @@ class Comparison:
         self.product_seconds += time.perf_counter() - began - tally.merge_seconds
         pairs = _pairs(top, bottom, left, right, same=same)
         if int8:
-            self._judge(pairs, tally.scored - tally.inserted)
+            self._judge(pairs, tally.proposed - tally.inserted)
         elif self._int8:
             self.pairs_in_fp32 += pairs
             self._tiles_to_pause -= 1
@@ -222,7 +222,8 @@ class Comparison:
         self._next_pause = min(2 * self._next_pause, LONGEST_PAUSE)
 
     def _side(self, block: Block, *, int8: bool = False) -> build.Side:
-        return self._form(block, int8=int8).side(block.first_row, block.vectors, block.best.addresses())
+        form, float32 = self._form(block, int8=int8), self._form(block)
+        return form.side(block.first_row, block.vectors, block.best.addresses(), float32)
 
     def _form(self, block: Block, *, int8: bool = False) -> forms.Form:
         if block not in self._float32_forms:

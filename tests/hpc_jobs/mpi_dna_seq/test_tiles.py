@@ -81,11 +81,14 @@ def test_of_many_equal_rows_the_lowest_are_the_neighbours(metric: Metric, refere
     assert_exact(vectors, 5, reference, metric=metric)
 
 
+@pytest.mark.parametrize("dim", [128, 300])  # at 300 int8 is followed by float32
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
-def test_neighbours_that_differ_in_the_last_bit_are_told_apart(metric: Metric, reference: Reference) -> None:
+def test_neighbours_that_differ_in_the_last_bit_are_told_apart(
+    metric: Metric, dim: int, reference: Reference
+) -> None:
     """Scores closer to each other than the rounding of the products that propose them."""
     rng = np.random.default_rng(2)
-    vectors = unit_vectors(1, 128) + rng.normal(scale=2e-5, size=(300, 128)).astype(np.float32)
+    vectors = unit_vectors(1, dim) + rng.normal(scale=2e-5, size=(300, dim)).astype(np.float32)
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     for tile in (37, 512):
         assert_exact(vectors, 10, reference, metric=metric, tile=tile)
@@ -139,9 +142,12 @@ def test_the_answer_does_not_depend_on_how_rows_are_cut_into_blocks(
     assert compare.pairs == 333 * 332 // 2
 
 
+@pytest.mark.parametrize("dim", [77, 309])
 @pytest.mark.parametrize("path", build.runnable())
-def test_every_path_of_this_processor_gives_the_same_bits(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    vectors = unit_vectors(300, 77) * np.linspace(0.5, 2, 300, dtype=np.float32)[:, None]
+def test_every_path_of_this_processor_gives_the_same_bits(
+    path: str, dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = unit_vectors(300, dim) * np.linspace(0.5, 2, 300, dtype=np.float32)[:, None]
     for metric in ("dot", "l2"):
         for precision in PRECISIONS:
             monkeypatch.setenv(build.CHOSEN, "portable")
