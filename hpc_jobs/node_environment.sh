@@ -35,7 +35,7 @@ if ! python=$(find_python); then
 fi
 
 mkdir -p "$home/releases"
-exec {lock}>"$home/.installing"
+exec {lock}>>"$home/.installing"
 flock "$lock" # until this script ends; a node that dies lets go of it too
 if [[ $(readlink "$home/current" || true) == "releases/$sha256" ]]; then
     echo "node environment: $release is installed already"

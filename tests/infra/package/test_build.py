@@ -90,3 +90,35 @@ def test_scripts_are_complete(built: Path) -> None:
     assert not [line for line in startup.splitlines() if line.startswith("@") or "==@" in line]
     for script in [*built.glob("*.sh"), built / "mwaa" / "startup.sh"]:
         subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("component", "expected"),
+    [("webserver", "went on: none\n"), ("worker", "went on: none\n"), ("scheduler", "went on: there\n")],
+)
+def test_the_startup_script_never_ends_the_shell_that_sources_it(
+    built: Path, tmp_path: Path, component: str, expected: str
+) -> None:
+    """A worker whose Python cannot make environments; a scheduler that has one already."""
+    if component == "scheduler":
+        (tmp_path / "pcluster").mkdir()
+        (tmp_path / "pcluster" / "complete").touch()
+    (tmp_path / "python3").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "python3").chmod(0o755)
+    found = "${STRANDLOOP_PCLUSTER_PYTHON:+there}"
+    command = (
+        f'source "{built}/mwaa/startup.sh" >/dev/null; found="{found}"; echo "went on: ${{found:-none}}"'
+    )
+    done = subprocess.run(
+        ["/bin/bash", "-c", command],
+        env={
+            "PATH": f"{tmp_path}:/usr/bin:/bin",
+            "AIRFLOW_HOME": str(tmp_path),
+            "MWAA_AIRFLOW_COMPONENT": component,
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == expected
+    assert ("could not be installed" in done.stderr) == (component == "worker")
