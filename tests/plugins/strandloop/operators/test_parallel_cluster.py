@@ -253,10 +253,7 @@ def test_a_bad_configuration_fails_at_once_with_all_that_is_wrong(pcluster: Play
         run(create())
 
 
-@BOTH
-def test_a_failed_creation_is_reported_with_what_failed_first(
-    pcluster: PlayedPcluster, deferrable: bool
-) -> None:
+def test_a_failed_creation_is_reported_with_what_failed_first(pcluster: PlayedPcluster) -> None:
     pcluster.answers("describe_cluster", NOT_FOUND, pcluster.described("CREATE_FAILED", "UNKNOWN"))
     pcluster.answers(
         "get_cluster_stack_events",
@@ -269,10 +266,10 @@ def test_a_failed_creation_is_reported_with_what_failed_first(
     )
     (pcluster.folder / "get_cluster_stack_events" / "001.json").unlink()
     with pytest.raises(ClusterFailed, match=r"HeadNode .*CREATE_FAILED: Your quota allows.*left as it is"):
-        run(create(deferrable=deferrable))
+        run(create(deferrable=True))
     assert pcluster.changes == ["create_cluster"]
     with pytest.raises(ClusterFailed, match="CREATE_FAILED"):  # a retry does not build upon ruins
-        run(create(deferrable=deferrable))
+        run(create(deferrable=True))
 
 
 def test_a_failed_creation_is_removed_if_so_asked_and_the_retry_creates_anew(
@@ -302,14 +299,13 @@ def test_an_update_that_was_rolled_back_is_reported(pcluster: PlayedPcluster) ->
         run(create(deferrable=True))
 
 
-@BOTH
-def test_two_at_once_create_it_once(pcluster: PlayedPcluster, deferrable: bool) -> None:
+def test_two_at_once_create_it_once(pcluster: PlayedPcluster) -> None:
     """Who comes second waits for the first, and compares."""
     (pcluster.folder / "create_cluster" / "001.json").unlink()
     pcluster.answers("create_cluster", error("conflict", "Cluster c already exists."))
     moving, done = pcluster.described("CREATE_IN_PROGRESS"), pcluster.described("CREATE_COMPLETE")
     pcluster.answers("describe_cluster", NOT_FOUND, moving, done)
-    assert run(create(deferrable=deferrable))["nodes"] == 1
+    assert run(create(deferrable=True))["nodes"] == 1
     assert pcluster.changes == ["create_cluster"]
 
 
@@ -321,17 +317,17 @@ def test_a_retry_goes_on_with_the_creation_that_it_finds(pcluster: PlayedPcluste
     assert pcluster.changes == []
 
 
-@BOTH
-def test_a_cluster_that_somebody_deletes_meanwhile(pcluster: PlayedPcluster, deferrable: bool) -> None:
+def test_a_cluster_that_somebody_deletes_meanwhile(pcluster: PlayedPcluster) -> None:
     moving, going = pcluster.described("CREATE_IN_PROGRESS"), pcluster.described("DELETE_IN_PROGRESS")
     pcluster.answers("describe_cluster", NOT_FOUND, moving, going, NOT_FOUND)
     with pytest.raises(ClusterFailed, match="somebody has deleted it"):
-        run(create(deferrable=deferrable))
+        run(create(deferrable=True))
     assert pcluster.changes == ["create_cluster"]
 
 
-@BOTH
-@pytest.mark.parametrize("kind", ["throttled", "credentials", "other"])
+@pytest.mark.parametrize(
+    ("deferrable", "kind"), [(True, "throttled"), (True, "credentials"), (False, "other")]
+)
 def test_no_usable_answer_while_waiting(
     pcluster: PlayedPcluster, deferrable: bool, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -342,8 +338,7 @@ def test_no_usable_answer_while_waiting(
     assert "not now; looking again" in capsys.readouterr().out
 
 
-@BOTH
-@pytest.mark.parametrize("kind", ["throttled", "credentials"])
+@pytest.mark.parametrize(("deferrable", "kind"), [(True, "credentials"), (False, "throttled")])
 def test_no_usable_answer_for_too_long(pcluster: PlayedPcluster, deferrable: bool, kind: str) -> None:
     pcluster.answers("describe_cluster", NOT_FOUND, error(kind, "The security token has expired"))
     with pytest.raises(ClusterUnclear, match=r"no usable answer for .*token has expired"):
