@@ -27,8 +27,8 @@ help: ## list the targets
 setup: ## install what is missing: system packages, environments, sample reads
 	@$(PYTHON) -m infra.setup
 
-setup-tests: ## the same and what only tests need: slurmdbd and MariaDB, for Slurm with accounting
-	@$(PYTHON) -m infra.setup --with accounting
+setup-tests: ## the same and what only tests need: slurmdbd and MariaDB, for Slurm with accounting; ParallelCluster
+	@$(PYTHON) -m infra.setup --with accounting --with parallelcluster
 
 up: setup ## start the S3 server, Slurm, sshd and Ray; leaves alone what is healthy (UP="--with moto" adds to it)
 	@$(STACK) up $(UP)

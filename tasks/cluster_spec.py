@@ -27,7 +27,7 @@ def _text(pattern: str) -> StringConstraints:
     return StringConstraints(pattern=f"^{pattern}$")
 
 
-Subnet = Annotated[str, _text("subnet-[0-9a-f]+")]
+Subnet = Annotated[str, _text("subnet-[0-9a-f]{8}([0-9a-f]{9})?")]
 InstanceType = Annotated[str, _text(r"[a-z0-9-]+\.[a-z0-9-]+")]
 S3Object = Annotated[str, _text("s3://[^/]+/.+[^/]")]
 
@@ -121,7 +121,7 @@ class Accounting(_Fields):
     database: Annotated[str, StringConstraints(min_length=1)]
     user: Annotated[str, StringConstraints(min_length=1)]
     password_secret: Annotated[str, _text("arn:[^:]+:secretsmanager:.+:secret:.+")]
-    client_security_group: Annotated[str, _text("sg-[0-9a-f]+")]
+    client_security_group: Annotated[str, _text("sg-[0-9a-f]{8}([0-9a-f]{9})?")]
     budget_script: S3Object
 
 

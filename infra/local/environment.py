@@ -51,6 +51,8 @@ def stack_environment(*, ray: RayCluster, ssh: SshServer, slurm: SlurmCluster) -
             }
         ),
         "SLURM_CONF": str(slurm.config),
+        # There after `python -m infra.setup --with parallelcluster`.
+        "STRANDLOOP_PCLUSTER_PYTHON": str(layout.project / ".local/venvs/pcluster/bin/python"),
         "STRANDLOOP_DATA_URI": f"s3://{BUCKET}",
         "STRANDLOOP_SHARED_DIR": str(layout.shared),
         "STRANDLOOP_CODE_VERSION": code_version(layout.project),

@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
         dest="extra",
         action="append",
         default=[],
-        choices=["accounting"],
+        choices=["accounting", "parallelcluster"],
         help="install this as well",
     )
     options = parser.parse_args(arguments)
@@ -32,10 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
     from infra.setup import environments, samples, system_packages
     from infra.setup.commands import SetupError
 
+    with_parallelcluster = "parallelcluster" in options.extra
     try:
         changed = [
-            system_packages.install_missing(with_accounting="accounting" in options.extra),
-            environments.build_changed(),
+            system_packages.install_missing(
+                with_accounting="accounting" in options.extra, with_parallelcluster=with_parallelcluster
+            ),
+            environments.build_changed(with_parallelcluster=with_parallelcluster),
             samples.fetch_missing(),
         ]
     except SetupError as error:

@@ -1,4 +1,4 @@
-"""The virtual environments: the project's own, the S3 server's, and the Slurm nodes'."""
+"""The virtual environments: the project's own, the S3 server's, the Slurm nodes', and ParallelCluster's."""
 
 from __future__ import annotations
 
@@ -58,11 +58,16 @@ ENVIRONMENTS = (
     VirtualEnvironment(LOCAL / "venvs" / "ministack", PROJECT / "infra" / "local" / "requirements.txt"),
     VirtualEnvironment(LOCAL / "fsx" / "strandloop" / "env", PROJECT / "hpc_jobs" / "requirements.txt"),
 )
+# For `--with parallelcluster`: tests and those who make clusters from here.
+PARALLELCLUSTER = VirtualEnvironment(
+    LOCAL / "venvs" / "pcluster", PROJECT / "infra" / "parallelcluster" / "requirements.txt"
+)
 
 
-def build_changed() -> bool:
+def build_changed(*, with_parallelcluster: bool = False) -> bool:
     """Build every environment whose requirements or Python have changed; tells whether there was one."""
-    changed = [environment for environment in ENVIRONMENTS if not environment.is_current()]
+    wanted = [*ENVIRONMENTS, *([PARALLELCLUSTER] if with_parallelcluster else [])]
+    changed = [environment for environment in wanted if not environment.is_current()]
     for environment in changed:
         environment.build(_uv())
     return bool(changed)

@@ -22,17 +22,28 @@ PACKAGES = (
 # For `up --with accounting`. Neither starts a service: MariaDB's come with mariadb-server only, and slurmdbd's
 # waits for an /etc/slurm/slurmdbd.conf, which no package makes.
 ACCOUNTING_PACKAGES = ("slurmdbd", "mariadb-server-core", "mariadb-client-core")
+# For `--with parallelcluster`, whose AWS CDK runs in it.
+PARALLELCLUSTER_PACKAGES = ("nodejs",)
 # One program of each package that has programs, for systems without dpkg.
 PROGRAMS = ("slurmctld", "munged", "mpirun", "sshd", "ssh", "gcc")
 ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "my_print_defaults")
+PARALLELCLUSTER_PROGRAMS = ("node",)
 
 
-def install_missing(*, with_accounting: bool = False) -> bool:
+def install_missing(*, with_accounting: bool = False, with_parallelcluster: bool = False) -> bool:
     """Install the packages that are not there, if any; tells whether it did."""
+    packages: tuple[str, ...] = PACKAGES
+    programs: tuple[str, ...] = PROGRAMS
+    if with_accounting:
+        packages, programs = packages + ACCOUNTING_PACKAGES, programs + ACCOUNTING_PROGRAMS
+    if with_parallelcluster:
+        programs += PARALLELCLUSTER_PROGRAMS
+        if shutil.which("node") is None:  # one from elsewhere does as well
+            packages += PARALLELCLUSTER_PACKAGES
     if shutil.which("dpkg-query") is None or shutil.which("apt-get") is None:
-        _require(PROGRAMS + (ACCOUNTING_PROGRAMS if with_accounting else ()))
+        _require(programs)
         return False
-    if not (missing := _missing(PACKAGES + (ACCOUNTING_PACKAGES if with_accounting else ()))):
+    if not (missing := _missing(packages)):
         return False
     print(f"installing Debian packages: {' '.join(missing)}")
     if "openssh-server" in missing:

@@ -12,8 +12,8 @@ GOLDEN = Path(__file__).with_name("golden")
 
 DEFAULT: dict[str, Any] = {
     "region": "us-east-1",
-    "head_node": {"subnet": "subnet-0a", "ssh_key": "batch", "ssh_from": "10.0.0.0/16"},
-    "compute_subnet": "subnet-0b",
+    "head_node": {"subnet": "subnet-0123456789abcdef0", "ssh_key": "batch", "ssh_from": "10.0.0.0/16"},
+    "compute_subnet": "subnet-0123456789abcdef1",
     "data_uri": "s3://lab/data",
     "code": {
         "archive": "s3://lab/code/code-5e8f.zip",
@@ -50,7 +50,7 @@ ACCOUNTING = DEFAULT | {
         "database": "accounts.example.internal:3306",
         "user": "slurm",
         "password_secret": "arn:aws:secretsmanager:us-east-1:123456789012:secret:slurm-Ab12Cd",
-        "client_security_group": "sg-0c",
+        "client_security_group": "sg-0123456789abcdef2",
         "budget_script": "s3://lab/code/slurm_budget-09aa.sh",
     },
 }
