@@ -38,7 +38,8 @@ def _publish(bucket: str) -> int:
     try:
         target = ObjectUri.parse(bucket if "://" in bucket else f"s3://{bucket}")
         for done in publish(DIST, target, ObjectStore()):
-            print(f"{'uploaded' if done.is_new else 'was there'}  {done.uri}")
+            sha256 = hashlib.sha256(done.path.read_bytes()).hexdigest()
+            print(f"{'uploaded' if done.is_new else 'was there'}  {done.uri}  SHA-256 {sha256}")
     except (InvalidInput, StorageError) as error:
         print(error, file=sys.stderr)
         return 1
