@@ -11,6 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from strandloop.pcluster_state import read_configuration
+from strandloop.run_tag import RunTag
+from tasks.object_store import ObjectStore, ObjectUri
+from tests.tasks.cluster_examples import MINIMAL
+
 ROOT = Path(__file__).parents[2]
 DAG_FILES = sorted((ROOT / "dags").glob("*.py"))
 HEAVY = {"ray", "torch", "numpy", "pandas", "pyarrow", "transformers", "sklearn", "matplotlib", "igraph"}
@@ -101,30 +106,22 @@ def test_the_dags_load_without_errors_and_survive_serialisation(tmp_path: Path) 
     assert set(dags["cluster_reaper"]) == {"find_leftovers", "remove_leftovers"}
 
 
-def test_a_daily_run_that_waits_for_its_landing_does_not_hold_up_the_others(tmp_path: Path) -> None:
-    answer = run_python(
-        "import json, runpy\n"
-        f"dag = runpy.run_path({str(ROOT / 'dags' / 'genomics_batch.py')!r})['genomics_batch']()\n"
-        "print(json.dumps([dag.max_active_runs, dag.catchup, dag.schedule]))",
-        path=[ROOT, ROOT / "plugins"],
-        tmp_path=tmp_path,
-    )
-    runs, catchup, schedule = json.loads(answer)
-    assert runs > 1
-    assert (catchup, schedule) == (False, "@daily")
-
-
-def test_the_alignment_may_be_left_out(tmp_path: Path) -> None:
-    """Skipped, it must not skip what comes after it; what fails before it must."""
+def test_daily_runs_do_not_hold_each_other_up_and_the_alignment_may_be_left_out(tmp_path: Path) -> None:
+    """A run may wait for its landing. The alignment, skipped, must not skip what comes after it; what fails
+    before it must."""
     answer = run_python(
         "import json, runpy\n"
         f"dag = runpy.run_path({str(ROOT / 'dags' / 'genomics_batch.py')!r})['genomics_batch']()\n"
         "after = dag.task_dict['align_pairs'].downstream_task_ids\n"
-        "print(json.dumps({name: dag.task_dict[name].trigger_rule for name in after}))",
+        "rules = {name: dag.task_dict[name].trigger_rule for name in after}\n"
+        "print(json.dumps([dag.max_active_runs, dag.catchup, dag.schedule, rules]))",
         path=[ROOT, ROOT / "plugins"],
         tmp_path=tmp_path,
     )
-    assert json.loads(answer) == {"collect_graph": "none_failed", "cost_report": "none_failed"}
+    runs, catchup, schedule, rules = json.loads(answer)
+    assert runs > 1
+    assert (catchup, schedule) == (False, "@daily")
+    assert rules == {"collect_graph": "none_failed", "cost_report": "none_failed"}
 
 
 def test_plugins_zip_is_all_that_mwaa_needs(tmp_path: Path) -> None:
@@ -190,3 +187,29 @@ def test_airflow_registers_the_plugin_module_only(tmp_path: Path) -> None:
     registered = json.loads(answer)
     assert "strandloop_plugin" in registered
     assert all(name.startswith("strandloop") for name in registered)
+
+
+def test_the_variable_and_the_run_make_the_cluster_s_configuration(tmp_path: Path, s3_root: str) -> None:
+    archive, script = f"{s3_root}/code/code-1.zip", f"{s3_root}/code/node-environment-1.sh"
+    for uri in (archive, script):
+        ObjectStore().put_bytes(ObjectUri.parse(uri), b"")
+    fields = {**MINIMAL, "code": {**MINIMAL["code"], "archive": archive, "node_environment": script}}
+    fields = {name: value for name, value in fields.items() if name not in ("name", "data_uri")}
+    answer = run_python(
+        "import json, os, runpy\n"
+        "from types import SimpleNamespace\n"
+        f"os.environ['AIRFLOW_VAR_STRANDLOOP_CLUSTER'] = {json.dumps(fields)!r}\n"
+        f"dag = runpy.run_path({str(ROOT / 'dags' / 'genomics_batch.py')!r})['genomics_batch']()\n"
+        "configure = dag.task_dict['cluster_configuration'].python_callable\n"
+        "ti = SimpleNamespace(dag_id='genomics_batch', run_id='manual__1')\n"
+        "print(json.dumps([configure('s3://data', params={'cluster': choice}, ti=ti) "
+        "for choice in ('existing', 'parallelcluster')]))",
+        path=[ROOT, ROOT / "plugins"],
+        tmp_path=tmp_path,
+    )
+    nothing, text = json.loads(answer)
+    assert nothing == ""
+    configuration = read_configuration(text)
+    tags = {tag["Key"]: tag["Value"] for tag in configuration["Tags"]}
+    assert RunTag.of_tags(tags) == RunTag("genomics_batch", "manual__1")
+    assert configuration["Scheduling"]["Scheduler"] == "slurm"
