@@ -81,23 +81,22 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Ended]:
 
 
 @pytest.fixture(scope="module")
-def environment(stack: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+def environment(
+    stack: Mapping[str, str], airflow_home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, str]:
     """The stack's services with an Airflow of its own, whose DAG folder holds nothing but our DAG."""
     parcel = tmp_path_factory.mktemp("code") / "ray_parcel"
     parcel.mkdir()
     (parcel / "__init__.py").touch()
     (parcel / "contents.py").write_text("import sys; print('from', __file__, sys.argv[1])")
-    environment = {
+    return {
         **os.environ,
         **stack,
-        "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")),
+        "AIRFLOW_HOME": str(airflow_home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "plugins"), str(ROOT), str(parcel.parent)]),
     }
-    migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
-    subprocess.run(migrate, env=environment, check=True, capture_output=True, timeout=200)
-    return environment
 
 
 @pytest.fixture(scope="module")

@@ -100,19 +100,16 @@ def finish(process: subprocess.Popen[str], seen: str = "") -> dict[str, Ended]:
 
 
 @pytest.fixture(scope="module")
-def environment(stack: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+def environment(stack: Mapping[str, str], airflow_home: Path) -> Mapping[str, str]:
     """The stack's services with an Airflow of its own, whose DAG folder holds nothing but our DAGs."""
-    environment = {
+    return {
         **os.environ,
         **stack,
-        "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")),
+        "AIRFLOW_HOME": str(airflow_home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "plugins"), str(ROOT)]),
     }
-    migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
-    subprocess.run(migrate, env=environment, check=True, capture_output=True, timeout=200)
-    return environment
 
 
 @pytest.fixture(scope="module")
