@@ -44,6 +44,7 @@ __all__ = [
     "write_store",
 ]
 ROW_GROUP_ROWS = 16_384
+ROWS_AT_ONCE = 2_048  # decoded: a whole row group of 768 components takes 50 MB
 NORM_TOLERANCE = 1e-3
 """A vector counts as normalised where its length is 1 within this, or exactly 0."""
 
@@ -181,11 +182,14 @@ def shard_problem(directory: Path, manifest: StoreManifest, shard: Shard) -> str
     return None
 
 
-def read_vectors(directory: Path, start: int, stop: int) -> np.ndarray:
-    """Rows ``start`` to ``stop`` (exclusive): float32 (stop - start, dim), whatever the dtype of the store."""
+def read_vectors(directory: Path, start: int, stop: int, into: np.ndarray | None = None) -> np.ndarray:
+    """Rows ``start`` to ``stop`` (exclusive): float32 (stop - start, dim), whatever the dtype of the store.
+
+    :param into: an array of that shape to fill.
+    """
     manifest = read_manifest(directory)
     names = shard_schema(manifest.dim, manifest.dtype).names[1:]
-    vectors = np.empty((stop - start, manifest.dim), np.float32)
+    vectors = np.empty((stop - start, manifest.dim), np.float32) if into is None else into
     filled = 0
     for rows in _read_columns(directory, manifest, names, start, stop):
         vectors[filled : filled + len(rows)] = vectors_of(rows, manifest)
@@ -213,7 +217,7 @@ def read_ids(directory: Path, start: int, stop: int) -> pa.Array:
 def _read_columns(
     directory: Path, manifest: StoreManifest, columns: list[str], start: int, stop: int
 ) -> Iterator[pa.RecordBatch]:
-    """The rows ``start`` to ``stop``, one row group at a time; other row groups are not touched."""
+    """The rows ``start`` to ``stop``, a few at a time; row groups without any of them are not touched."""
     if not 0 <= start <= stop <= manifest.rows:
         raise StoreError(f"rows {start} to {stop} are not within the {manifest.rows} rows of {directory}")
     shard_start = 0
@@ -230,13 +234,17 @@ def _read_columns(
 def _read_row_groups(
     file: pq.ParquetFile, columns: list[str], start: int, stop: int
 ) -> Iterator[pa.RecordBatch]:
-    group_start = 0
+    first = 0
     for group in range(file.num_row_groups):
-        group_rows = file.metadata.row_group(group).num_rows
-        low, high = max(start - group_start, 0), min(stop - group_start, group_rows)
-        if low < high:
-            yield from file.read_row_group(group, columns=columns).slice(low, high - low).to_batches()
-        group_start += group_rows
+        rows = file.metadata.row_group(group).num_rows
+        if start < first + rows and first < stop:
+            at = first
+            for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
+                low, high = max(start - at, 0), min(stop - at, len(batch))
+                if low < high:
+                    yield batch.slice(low, high - low)
+                at += len(batch)
+        first += rows
 
 
 if __name__ == "__main__":

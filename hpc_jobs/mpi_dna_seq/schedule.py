@@ -38,6 +38,8 @@ from typing import NamedTuple
 
 PIECES = 32
 """Pieces of a block, two of which are in memory beside it: 6 % more; no slower than 16."""
+PIECES_AT_HOME = 8
+"""Where there is one member and nothing travels: fewer barriers; a rank makes a form of a piece at a time."""
 SMALLEST_CHUNK = 256
 """Rows: below, the matrix product of a strip and a chunk loses more than it gains by less memory."""
 LARGEST_UNIT = 2**31
@@ -96,7 +98,7 @@ class Schedule:
         whole = cls(rows, ranks, 2)
         strip = max(span.rows for layer in range(whole.layers) for span in whole.first_strips(layer))
         block = max(span.rows for span in whole.blocks)
-        for_memory = min(PIECES, strip // SMALLEST_CHUNK)
+        for_memory = min(PIECES if whole.steps else PIECES_AT_HOME, strip // SMALLEST_CHUNK)
         for_time = _parts(strip * block, LARGEST_UNIT)
         return cls(rows, ranks, 2 * max(_parts(max(for_memory, for_time), 2), 1))
 

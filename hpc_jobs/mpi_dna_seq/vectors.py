@@ -31,7 +31,7 @@ class StoredVectors:
         for start in range(0, span.rows, store.ROW_GROUP_ROWS):
             stop = min(start + store.ROW_GROUP_ROWS, span.rows)
             rows, length = into[start:stop], lengths[start:stop]
-            rows[:] = store.read_vectors(self._directory, span.first + start, span.first + stop)
+            store.read_vectors(self._directory, span.first + start, span.first + stop, into=rows)
             build.load().lengths(rows.ctypes.data, *rows.shape, length.ctypes.data)
             if self._divide:
                 divisors = np.where((length > 0) & np.isfinite(length), length, 1)

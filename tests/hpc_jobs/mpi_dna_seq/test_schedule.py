@@ -103,6 +103,7 @@ def test_rows_are_shared_out_by_ranks() -> None:
     [
         (0, ((1, 1),), 2),
         (50_000, ((1, 1),), 32),  # two pieces of 32 in memory
+        (50_000, ((2,),), 8),  # nothing travels
         (1_000, ((1, 1),), 2),  # no chunks of less than 256 rows
         (100_000, ((64,),), 6),
         (10_000_000, ((2,),), 23_284),  # 2^31 pairs of each rank in a unit
