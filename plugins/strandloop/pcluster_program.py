@@ -105,6 +105,8 @@ def kind(error: Exception, message: str) -> str:
         return "limit"
     if "already exists" in message:
         return "conflict"
+    if message.startswith("Bad Request"):  # an argument that is refused before any call
+        return "bad_configuration"
     by_status = {400: "bad_configuration", 404: "not_found", 409: "conflict", 429: "throttled"}
     return by_status.get(getattr(error, "code", None) or 0, "other")
 

@@ -152,6 +152,7 @@ def test_errors_are_told_apart_by_aws_code_then_by_status(
 
 def test_some_errors_are_told_apart_by_their_words_only() -> None:
     assert kind(_Answer(status=400), "Bad Request: Cluster x already exists.") == "conflict"
+    assert kind(_Answer(), "Bad Request: 'a' does not match") == "bad_configuration"
     assert kind(_Answer(status=500), "Unable to locate credentials") == "credentials"
 
 
