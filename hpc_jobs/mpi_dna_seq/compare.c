@@ -6,6 +6,7 @@
  */
 #include "pairs.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -338,7 +339,7 @@ void FOR_PATH(score_pairs)(const side *rows, const side *columns, const int64_t 
 {
     tile tile = {rows, columns, 0, 0, 0, dim, k, 0, squared_distance, counted, 0, {{0, 0, 0}}};
     for (int64_t i = 0; i < count; i++)
-        wait_for_score(&tile, row[i], column[i], INFINITY);
+        wait_for_score(&tile, row[i], column[i], FLT_MAX); /* less than the threshold of a closed list */
     score_waiting(&tile);
 }
 

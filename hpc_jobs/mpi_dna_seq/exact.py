@@ -18,6 +18,7 @@ from hpc_jobs.mpi_dna_seq.request import Request
 from hpc_jobs.mpi_dna_seq.restart import Restart, StopSignal
 from hpc_jobs.mpi_dna_seq.ring import HalfRing
 from hpc_jobs.mpi_dna_seq.schedule import Schedule
+from hpc_jobs.mpi_dna_seq.tiles import close_zero_rows
 from hpc_jobs.mpi_dna_seq.vectors import StoredVectors
 from hpc_jobs.store_manifest import MANIFEST, StoreManifest
 
@@ -39,6 +40,8 @@ def all_against_all(
     ring = together(comm, lambda: HalfRing(member, schedule, dim=manifest.dim, k=k))
     vectors = StoredVectors(request.store, manifest, unit=request.metric == "cosine")
     together(comm, lambda: vectors.read(ring.strip, ring.home.vectors))
+    if k and request.metric != "l2":
+        close_zero_rows(ring.home, listed=member.layer == 0)
     loaded = time.perf_counter()
     say(comm, _plan(comm, request, manifest, schedule))
 

@@ -6,8 +6,9 @@ the first k of all other rows in the order (s descending, row ascending). As row
 the k best are one definite list, whatever the order in which pairs are met, and however tiles are multiplied:
 :mod:`hpc_jobs.mpi_dna_seq.forms` proves that no product, float32 or int8, loses a pair.
 
-Pairs that score the same as a row's k-th neighbour cost one score each (20 ns at 128 components): a zero vector,
-which has score 0 with everything, costs as much as that for every other row.
+Pairs that score the same as a row's k-th neighbour cost one score each (20 ns at 128 components). A zero vector
+has dot product 0 with every row, so that its neighbours are the k lowest others: :func:`close_zero_rows` spares
+it all scores.
 """
 
 from __future__ import annotations
@@ -77,6 +78,19 @@ class Block:
     first_row: int
     vectors: np.ndarray
     best: Best
+
+
+def close_zero_rows(block: Block, *, listed: bool) -> None:
+    """Before any comparison by cosine or dot product: zero vectors need no pair, their neighbours are known.
+
+    :param listed: give them these neighbours; else their lists stay empty, for one who merges them with others.
+    """
+    lowest = np.arange(block.best.k + 1)
+    for row in np.flatnonzero(~block.vectors.any(axis=1)).tolist():
+        if listed:
+            block.best.ids[row] = lowest[lowest != block.first_row + row][: block.best.k]
+            block.best.scores[row] = 0
+        block.best.thresholds[row] = np.inf
 
 
 def comparison(

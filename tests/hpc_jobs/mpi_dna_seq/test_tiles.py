@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from hpc_jobs.mpi_dna_seq import build, forms
-from hpc_jobs.mpi_dna_seq.tiles import Best, Block, Comparison, Metric, Precision, comparison
+from hpc_jobs.mpi_dna_seq.tiles import (
+    Best,
+    Block,
+    Comparison,
+    Metric,
+    Precision,
+    close_zero_rows,
+    comparison,
+)
 
 Reference = Callable[..., tuple[np.ndarray, np.ndarray]]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8-exact")
@@ -101,6 +109,22 @@ def test_zero_vectors_are_similar_to_nothing(reference: Reference) -> None:
     np.testing.assert_array_equal(ids[20], [0, 1, 2, 3])
     assert not scores[20].any()
     assert_exact(vectors, 4, reference, metric="cosine", tile=16)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_closed_zero_vectors_have_the_same_neighbours_without_being_scored(
+    precision: Precision, reference: Reference
+) -> None:
+    vectors = np.abs(unit_vectors(600, 16))  # all others have better neighbours than score 0
+    vectors[np.random.default_rng(0).permutation(600)[:300]] = 0
+    block = Block(0, vectors, Best.empty(600, 4))
+    close_zero_rows(block, listed=True)
+    compare = comparison(precision=precision, dim=16, tile=64)
+    compare.within(block)
+    expected_ids, expected_scores = reference(vectors, 4)
+    np.testing.assert_array_equal(block.best.ids, expected_ids)
+    np.testing.assert_array_equal(block.best.scores, expected_scores)
+    assert compare.pairs_scored < 600 * 100  # of 180,000
 
 
 def test_long_lists(reference: Reference) -> None:
