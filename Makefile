@@ -19,7 +19,7 @@ WITH_STACK = environment="$$($(STACK) environment)" && eval "$$environment" &&
 # Airflow's own constraints name what was newest on the day of a release; so do ours, for tests without GitHub.
 AIRFLOW_ON_MWAA := 3.3.1/2026-08-12 3.2.1/2026-04-23
 
-.PHONY: help setup setup-tests up down status run airflow land package publish test test-others test-matrix unit integration faults bench-run bench-waiting bench-task-end bench-phase1 bench-kernel bench-scaling bench-rivals check lock
+.PHONY: help setup setup-tests up down status run airflow land package publish test test-integration test-beside unit integration faults bench-run bench-waiting bench-task-end bench-phase1 bench-kernel bench-scaling bench-rivals check lock
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -56,17 +56,20 @@ publish: setup ## build dist/ and upload it to S3; nothing is overwritten: make 
 	@test -n "$(BUCKET)" || { echo 'usage: make publish BUCKET=my-bucket'; exit 2; }
 	@PYTHONPATH=.:plugins $(VENV)/python -m infra.package publish "$(BUCKET)"
 
-# What breaks services waits most of its time, so it runs beside the rest, and its report comes as a whole.
+# Two processes side by side: what needs services, and the others one after the other, whose report comes as a
+# whole. The fault matrix waits most of its time.
 test: setup-tests ## all tests, of the fault matrix as much as FAULTS_MINUTES (18) allows
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-others test-matrix
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-integration test-beside
 
-test-others:
-	@$(VENV)/python -m pytest -m "not faults"
+test-integration:
+	@$(VENV)/python -m pytest -m "integration and not faults"
 
-test-matrix:
-	@mkdir -p .local/faults
-	@FAULTS_MINUTES=$(FAULTS_MINUTES) $(VENV)/python -m pytest -m faults >.local/faults/output.txt 2>&1; \
-	status=$$?; cat .local/faults/output.txt; exit $$status
+test-beside:
+	@mkdir -p .local/tests
+	@{ FAULTS_MINUTES=$(FAULTS_MINUTES) $(VENV)/python -m pytest -m faults; faults=$$?; \
+	  $(VENV)/python -m pytest -m "not integration and not faults"; units=$$?; \
+	  exit $$((faults | units)); } >.local/tests/beside.txt 2>&1; \
+	status=$$?; cat .local/tests/beside.txt; exit $$status
 
 unit: setup ## the tests that need no services
 	@$(VENV)/python -m pytest -m "not integration and not faults"
