@@ -84,7 +84,11 @@ class LimitReached(PclusterFailed):
 
 
 class Throttled(PclusterFailed):
-    """AWS was asked too often."""
+    """AWS was asked too often.
+
+    Of the calls that AWS answers with ``Throttling`` ParallelCluster itself tries some again without an end;
+    there the time limit of the call is what ends it.
+    """
 
 
 class NoCredentials(PclusterFailed):

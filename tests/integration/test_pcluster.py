@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from strandloop.errors import InvalidJob
-from strandloop.pcluster import PYTHON_VARIABLE, BadConfiguration, NotFound, Pcluster
+from strandloop.pcluster import (
+    PYTHON_VARIABLE,
+    BadConfiguration,
+    Conflict,
+    NoCredentials,
+    NotFound,
+    Pcluster,
+    Throttled,
+)
 from tests.integration.pcluster_moto import NOT_IN_MOTO, PYTHON, REGION, Account, running_account
 from tests.tasks.cluster_examples import EXAMPLES, GOLDEN, ONE_CPU_QUEUE, rendered
 
@@ -139,14 +150,55 @@ def test_a_cluster_that_is_not_there(account: Account) -> None:
         _pcluster(account).call("describe_cluster", cluster_name="strandloop")
 
 
+def test_a_cluster_of_that_name_is_a_conflict(account: Account) -> None:
+    url = account.environment["AWS_ENDPOINT_URL"]
+    stacks = boto3.Session("test", "test", region_name=REGION).client("cloudformation", endpoint_url=url)
+    topic = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
+    stacks.create_stack(StackName="taken", TemplateBody=topic)
+    with pytest.raises(Conflict, match="Cluster taken already exists"):
+        _dry_run(account, account.cluster, cluster_name="taken")
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [("ExpiredToken", NoCredentials), ("RequestLimitExceeded", Throttled)]
+)
+def test_what_aws_refuses_is_told_apart(code: str, error: type[Exception]) -> None:
+    class Refusal(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            error = f"<Error><Code>{code}</Code><Message>no: {code}</Message></Error>"
+            words = f"<ErrorResponse>{error}</ErrorResponse>"
+            self.send_response(400)
+            self.send_header("Content-Length", str(len(words)))
+            self.end_headers()
+            self.wfile.write(words.encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+            "AWS_MAX_ATTEMPTS": "1",
+        }
+        with pytest.raises(error, match=f"pcluster delete-cluster: no: {code}"):
+            Pcluster(region=REGION, environment=environment).call("delete_cluster", cluster_name="strandloop")
+        server.shutdown()
+
+
 def _pcluster(account: Account) -> Pcluster:
     return Pcluster(region=REGION, environment=account.environment)
 
 
-def _dry_run(account: Account, cluster: dict[str, Any] | str) -> dict[str, Any]:
+def _dry_run(
+    account: Account, cluster: dict[str, Any] | str, *, cluster_name: str = "strandloop"
+) -> dict[str, Any]:
     return _pcluster(account).call(
         "create_cluster",
-        cluster_name="strandloop",
+        cluster_name=cluster_name,
         cluster_configuration=cluster if isinstance(cluster, str) else rendered(cluster),
         dryrun=True,
         suppress_validators=NOT_IN_MOTO,
