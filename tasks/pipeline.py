@@ -88,7 +88,7 @@ def pipeline(
     shares = Shares.on(nodes, encoder_uri)
     there = sum(map(shares.encoders_on, nodes))
     wanted = max(1, min(there, -(-_parts_expected(landing) // shares.encoder_threads)))
-    calls = 2 * shares.encoder_threads + 1  # the others write or wait for the network meanwhile
+    calls = 2 * shares.encoder_threads  # half of them write or wait for the network meanwhile
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

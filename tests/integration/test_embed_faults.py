@@ -50,7 +50,8 @@ ONCE_SECONDS = 240
 class BreakingEncoder(EncodeAndCommit):
     """The real stage, except for what the file ``fault`` below ``directory`` asks for at the first sample.
 
-    ``wait``: tell pid and node, then encode nothing until killed, the first time; ``hang``: never go on;
+    ``wait``: tell pid and node, then encode nothing until killed, the first time; ``hang``: go on when there is
+    a file ``released``;
     ``join``, at every sample: tell the node, and go on when there is a file ``joined``;
     ``raise``: what a library raises; ``disk``: the process cannot write files of more than 4 KiB.
     """
@@ -75,7 +76,9 @@ class BreakingEncoder(EncodeAndCommit):
         if reads["sample"][0].as_py() == "s0":
             if self.fault == "raise":
                 raise RuntimeError("an illegal memory access was encountered")
-            if self.fault == "hang" or (self.fault == "wait" and self._is_first()):
+            if self.fault == "hang":
+                wait_until((self.directory / "released").exists, "the test is over")
+            if self.fault == "wait" and self._is_first():
                 threading.Event().wait()
         return self.healthy(reads)
 
@@ -291,12 +294,16 @@ def test_a_job_that_stands_still_ends_and_says_who_did_what(
     cluster: Cluster, inputs: tuple[list[Path], Path], fault: Callable[[str], Path]
 ) -> None:
     batch = landed(inputs)
-    fault("hang")
-    with pytest.raises(PipelineStalled) as caught:
-        embed(batch.data_uri, batch.batch_id, stall_seconds=10)
-    for words in ("BreakingEncoder", "active task", "Cluster: 3 nodes alive", "CPUs free", "actors: "):
-        assert words in str(caught.value)
-    assert_nothing_is_published(batch)
+    directory = fault("hang")
+    try:
+        with pytest.raises(PipelineStalled) as caught:
+            embed(batch.data_uri, batch.batch_id, stall_seconds=10)
+        for words in ("BreakingEncoder", "active task", "Cluster: 3 nodes alive", "CPUs free", "actors: "):
+            assert words in str(caught.value)
+        assert_nothing_is_published(batch)
+    finally:
+        # A job's end would end the actor too; here the next test is the same job, and needs its CPU.
+        (directory / "released").touch()
 
 
 def test_a_node_that_joins_later_is_used(
@@ -313,10 +320,12 @@ def test_a_node_that_joins_later_is_used(
 
     with ThreadPoolExecutor(1) as pool:  # Ray starts nodes in the main thread only
         embedding = pool.submit(embed, batch.data_uri, batch.batch_id)
-        wait_until(lambda: nodes() == 2, "both nodes encode")
-        cluster.add_node(num_cpus=1, object_store_memory=128 << 20)
-        wait_until(lambda: nodes() == 3, "the new node encodes")
-        (directory / "joined").touch()
+        try:
+            wait_until(lambda: nodes() == 2, "both nodes encode")
+            cluster.add_node(num_cpus=1, object_store_memory=128 << 20)
+            wait_until(lambda: nodes() == 3, "the new node encodes")
+        finally:
+            (directory / "joined").touch()  # else a failure would wait for the embedding for ever
         summary = embedding.result(timeout=ONCE_SECONDS)
     assert summary["kept"] == summary["rows"] == (SAMPLES + 12) * 700
 

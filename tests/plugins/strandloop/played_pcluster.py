@@ -143,6 +143,12 @@ class PlayedPcluster:
         return [request for request in requests if not operations or request["operation"] in operations]
 
     @property
+    def running_configuration(self) -> str:
+        """The configuration that the cluster is said to run with: that of its creation where none is set."""
+        created = self.asked("create_cluster")
+        return self.configuration or (created[0]["arguments"]["cluster_configuration"] if created else "")
+
+    @property
     def changes(self) -> list[str]:
         """The operations that change something, in their order."""
         return [
@@ -182,7 +188,7 @@ def played_pcluster(folder: Path, login: str) -> Iterator[tuple[PlayedPcluster, 
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._send("text/yaml", played.configuration)
+            self._send("text/yaml", played.running_configuration)
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
