@@ -14,6 +14,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,15 @@ import pytest
 from tasks import results
 from tasks.batches import Batch
 from tasks.object_store import ObjectStore, ObjectUri
+from tests.faults.conditions import until
+from tests.plugins.strandloop.played_pcluster import (
+    ACCEPTED,
+    NOT_FOUND,
+    PlayedPcluster,
+    event,
+    events,
+    played_pcluster,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -336,17 +346,71 @@ def test_a_truncated_gzip_fails_the_embedding_with_its_name(
     assert not ObjectStore().head(truncated.results / "embeddings" / "manifest.json")
 
 
-def test_more_neighbours_than_reads_gives_all_the_others(
+def goes_when_deleted(pcluster: PlayedPcluster) -> None:
+    """Answer that the cluster is gone from the moment that somebody deletes it."""
+    until((pcluster.folder / "delete_cluster.held").exists, what="the cluster is deleted", seconds=800)
+    earlier = list((pcluster.folder / "describe_cluster").iterdir())
+    pcluster.answers("describe_cluster", NOT_FOUND)
+    for answer in earlier:
+        answer.unlink()
+    (pcluster.folder / "delete_cluster.hold").unlink()
+
+
+def test_a_tiny_batch_on_a_cluster_of_its_own(
     environment: Mapping[str, str], batch: Batch, genomes: list[str], tmp_path: Path
 ) -> None:
-    tiny = Batch(batch.data_uri, "tiny")
+    """ParallelCluster is played; its head node is the stack's. More neighbours than reads: all the others."""
+    tiny, store = Batch(batch.data_uri, "tiny"), ObjectStore()
     land(
         tiny.batch_id,
         [write_gzip(tmp_path / "tiny.fq.gz", fastq(reads_of(genomes[1], 4, 100, seed=4)))],
         environment,
     )
-    done = dags_test("genomics_batch", environment, batch_id=tiny.batch_id, top_k=10)
-    assert done.returncode == 0, done.output[-20_000:]
+    code = ObjectUri.parse(batch.data_uri) / "code"
+    for name in ("code.zip", "node-environment.sh"):
+        store.put_bytes(code / name, b"what make publish uploads")
+    description = {
+        "region": "us-east-1",
+        "head_node": {"subnet": "subnet-0123456789abcdef0", "ssh_key": "batch", "ssh_from": "10.0.0.0/16"},
+        "compute_subnet": "subnet-0123456789abcdef1",
+        "code": {
+            "archive": str(code / "code.zip"),
+            "archive_sha256": "0" * 64,
+            "node_environment": str(code / "node-environment.sh"),
+        },
+        "budget": {"usd": 500, "hours": 6},
+    }
+    aws = json.loads(environment["AIRFLOW_CONN_AWS_DEFAULT"])
+    (tmp_path / "pcluster").mkdir()
+    with played_pcluster(tmp_path / "pcluster", environment["AIRFLOW_CONN_SLURM"]) as (pcluster, played):
+        aws["extra"]["service_config"] = {"ec2": {"endpoint_url": pcluster.url}}
+        pcluster.answers("describe_cluster", NOT_FOUND, pcluster.described("CREATE_COMPLETE"))
+        pcluster.answers("get_cluster_stack_events", events(event(1, "c", "CREATE_COMPLETE")))
+        for operation in ("create_cluster", "delete_cluster"):
+            pcluster.answers(operation, ACCEPTED)
+        (pcluster.folder / "delete_cluster.hold").touch()
+        with ThreadPoolExecutor(1) as beside:
+            gone = beside.submit(goes_when_deleted, pcluster)
+            done = dags_test(
+                "genomics_batch",
+                {
+                    **environment,
+                    **played,
+                    "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
+                    "AIRFLOW_VAR_STRANDLOOP_CLUSTER": json.dumps(description),
+                },
+                batch_id=tiny.batch_id,
+                top_k=10,
+                cluster="parallelcluster",
+                cluster_start_delay=False,
+                slurm_conn_id="cluster_key",
+            )
+            (pcluster.folder / "delete_cluster.held").touch()  # ends the wait where nobody got so far
+        assert done.returncode == 0, done.output[-20_000:]
+        gone.result()
+        assert pcluster.changes == ["create_cluster", "delete_cluster"]
     graph = table_of(tiny.results / "graph")
     assert graph.num_rows == 4 * 3
     assert set(graph["rank"].to_pylist()) == {1, 2, 3}
+    cost = store.get_json(tiny.results / "cost" / "cost.json")
+    assert [line["instance_type"] for line in cost["waiting"]] == ["m7i.xlarge"]
