@@ -25,6 +25,7 @@ import pytest
 
 from tasks import results
 from tasks.batches import Batch
+from tasks.cluster_spec import RUN_TAG
 from tasks.object_store import ObjectStore, ObjectUri
 from tests.faults.conditions import until
 from tests.plugins.strandloop.played_pcluster import (
@@ -414,3 +415,21 @@ def test_a_tiny_batch_on_a_cluster_of_its_own(
     assert set(graph["rank"].to_pylist()) == {1, 2, 3}
     cost = store.get_json(tiny.results / "cost" / "cost.json")
     assert [line["instance_type"] for line in cost["waiting"]] == ["m7i.xlarge"]
+
+
+def test_a_cluster_of_a_run_that_is_gone_is_reaped(
+    environment: Mapping[str, str], s3_endpoint: str, tmp_path: Path
+) -> None:
+    """ParallelCluster is played; the other machines are a moto server's, and Slurm is the stack's."""
+    aws = json.loads(environment["AIRFLOW_CONN_AWS_DEFAULT"])
+    aws["extra"]["service_config"] = {"ec2": {"endpoint_url": s3_endpoint}}
+    with played_pcluster(tmp_path, environment["AIRFLOW_CONN_SLURM"]) as (pcluster, played):
+        left = pcluster.described("CREATE_COMPLETE", name="old", tags={RUN_TAG: "genomics_batch/gone"})
+        pcluster.answers("list_clusters", {"result": {"clusters": [{"clusterName": "old"}]}})
+        pcluster.answers("describe_cluster", left)
+        pcluster.answers("delete_cluster", ACCEPTED)
+        where = {**environment, **played, "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws)}
+        done = dags_test("cluster_reaper", where, remove=True)
+        assert done.returncode == 0, done.output[-20_000:]
+        assert "its run genomics_batch/gone is not known to Airflow any more" in done.output
+        assert pcluster.changes == ["delete_cluster"]
