@@ -4,6 +4,9 @@
 any, and ``card.json``, written last: a version without a card does not exist. A version is called
 ``v<generation>-<first 8 hex digits of the SHA-256 of its weights>``, so the same weights from the same parent
 are the same version however often they are registered. ``encoders/<name>/current.json`` names the promoted one.
+
+The pointer also holds its own moves. In a second object they could disagree with it after an interruption; so a
+move and its record are one conditional write. The last MOVES_KEPT are kept, about 200 bytes each.
 """
 
 from __future__ import annotations
@@ -11,17 +14,31 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.encoders.node_cache import on_this_node
-from tasks.errors import InvalidEncoder
+from tasks.errors import InvalidEncoder, InvalidInput
 from tasks.object_store import ObjectStore, ObjectUri
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
+MOVES_KEPT = 500
+PROMOTED, ROLLED_BACK = "promoted", "rolled back"
+
+
+@dataclass(frozen=True)
+class Move:
+    """One move of the pointer: ``at`` in UTC, ISO 8601 to the second; ``why`` is PROMOTED or ROLLED_BACK."""
+
+    version: str
+    previous: str | None
+    at: str
+    why: str
+    reason: str
 
 
 class Registry:
@@ -77,19 +94,60 @@ class Registry:
         self._store.put_json(place / CARD_FILE, complete, if_absent=True)
         return version
 
-    def promote(self, name: str, version: str, expected: str | None) -> bool:
+    def promote(self, name: str, version: str, expected: str | None, reason: str = "") -> bool:
         """Make ``version`` the current one if ``expected`` still is; False where somebody moved it first."""
         self.card(name, version)
-        pointer = {"version": version}
-        if expected is None:
-            return self._store.put_json(self._pointer(name), pointer, if_absent=True)
+        return self._move(name, version, expected, self._read(name), PROMOTED, reason)
+
+    def rollback(self, name: str, expected: str, reason: str = "") -> bool:
+        """Make current what was before ``expected``; False where somebody moved the pointer first.
+
+        A second rollback goes one further back. Raises InvalidInput where nothing was current before.
+        """
+        pointer, etag = self._read(name)
+        if pointer is None or pointer["version"] != expected:
+            return False
+        stack = _promoted(_moves(pointer))
+        if len(stack) < 2:
+            raise InvalidInput(
+                f"nothing was current before registry://{name}@{expected}: it cannot be rolled back"
+            )
+        self.card(name, stack[-2])
+        return self._move(name, stack[-2], expected, (pointer, etag), ROLLED_BACK, reason)
+
+    def moves(self, name: str) -> list[Move]:
+        """The moves of the pointer, oldest first; none of those made before moves were recorded."""
+        return _moves(self._read(name)[0])
+
+    def versions(self, name: str) -> list[str]:
+        """Every registered version, by the time it was registered."""
+        places = (info.uri.key.split("/") for info in self._store.list(self._root / name))
+        found = [key[-2] for key in places if key[-1] == CARD_FILE]
+        return sorted(found, key=lambda version: (self.card(name, version)["created_at"], version))
+
+    def _read(self, name: str) -> tuple[dict[str, Any] | None, str | None]:
         try:
             body, etag = self._store.get_versioned(self._pointer(name))
         except FileNotFoundError:
+            return None, None
+        return json.loads(body), etag
+
+    def _move(
+        self,
+        name: str,
+        version: str,
+        expected: str | None,
+        read: tuple[dict[str, Any] | None, str | None],
+        why: str,
+        reason: str,
+    ) -> bool:
+        pointer, etag = read
+        if (pointer["version"] if pointer else None) != expected:
             return False
-        if json.loads(body)["version"] != expected:
-            return False
-        return self._store.put_json(self._pointer(name), pointer, if_match=etag)
+        move = Move(version, expected, datetime.now(UTC).isoformat(timespec="seconds"), why, reason)
+        moves = [asdict(each) for each in [*_moves(pointer), move][-MOVES_KEPT:]]
+        moved = {"version": version, "moves": moves}
+        return self._store.put_json(self._pointer(name), moved, if_absent=etag is None, if_match=etag)
 
     def on_this_node(self, name: str, version: str) -> Path:
         """A directory with a version's files, downloaded once per node; see :meth:`fetch` for what it raises."""
@@ -119,3 +177,19 @@ class Registry:
 
 def _generation(version: str | None) -> int:
     return int(version.partition("-")[0][1:]) if version else 0
+
+
+def _moves(pointer: Mapping[str, Any] | None) -> list[Move]:
+    return [Move(**move) for move in (pointer or {}).get("moves", [])]
+
+
+def _promoted(moves: list[Move]) -> list[str]:
+    """The promotions that still stand, the current one last."""
+    stack = [moves[0].previous] if moves and moves[0].previous else []
+    for move in moves:
+        if move.why == PROMOTED:
+            stack.append(move.version)
+        else:
+            # The oldest moves may be forgotten: a rollback to before them leaves what it went to.
+            stack = stack[:-1] if stack[-2:-1] == [move.version] else [move.version]
+    return stack
