@@ -10,7 +10,7 @@ VENV := .venv/bin
 STACK := $(VENV)/python -m infra.local
 UV := .local/venvs/uv/bin/uv
 # No test of the fault matrix begins after so many minutes of it; `make faults` runs all of it.
-FAULTS_MINUTES ?= 14
+FAULTS_MINUTES ?= 20
 COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate
 
 # What a command needs to find the running stack.
@@ -58,7 +58,7 @@ publish: setup ## build dist/ and upload it to S3; nothing is overwritten: make 
 
 # Two processes side by side: what needs services, and the others one after the other, whose report comes as a
 # whole. The fault matrix waits most of its time.
-test: setup-tests ## all tests, of the fault matrix as much as FAULTS_MINUTES (14) allows
+test: setup-tests ## all tests, of the fault matrix as much as FAULTS_MINUTES (20) allows
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-integration test-beside
 
 test-integration:
