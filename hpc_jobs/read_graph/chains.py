@@ -77,7 +77,7 @@ def chains(lengths: np.ndarray, overlaps: Overlaps, limits: ChainLimits) -> pa.T
     :param lengths: of all reads, in bases; int64, by row.
     """
     lengths = lengths.astype(np.int64)
-    placed = _reaching_ends(lengths, overlaps, limits)
+    placed, chimeric = _reaching_ends(lengths, overlaps, limits)
     nested = (placed.begin >= 0) & (placed.end <= 0) | (placed.begin <= 0) & (placed.end >= 0)
     containments = _inner_and_outer(lengths, placed.where(nested))
     dovetails = placed.where(~nested)
@@ -85,6 +85,7 @@ def chains(lengths: np.ndarray, overlaps: Overlaps, limits: ChainLimits) -> pa.T
     degree = np.bincount(np.concatenate([dovetails.first, dovetails.second]), minlength=len(lengths))
     linked = degree[degree > 0]
     link = degree <= limits.repeat * (np.median(linked) if len(linked) else 1)
+    link &= ~chimeric
     link[containments.second] = False
     chosen = link[dovetails.first] & link[dovetails.second]
     chain, offset, strand = _walk(len(lengths), *_unbranched(lengths, dovetails.where(chosen), limits))
@@ -94,8 +95,14 @@ def chains(lengths: np.ndarray, overlaps: Overlaps, limits: ChainLimits) -> pa.T
     return _table(chain, offset, strand)
 
 
-def _reaching_ends(lengths: np.ndarray, overlaps: Overlaps, limits: ChainLimits) -> _Placed:
-    """Overlaps within the limits, of two reads, that end at an end of either read; each once, in order."""
+def _reaching_ends(
+    lengths: np.ndarray, overlaps: Overlaps, limits: ChainLimits
+) -> tuple[_Placed, np.ndarray]:
+    """Overlaps of two reads, within the limits, that end at an end of either read, in order, and the chimeras.
+
+    The second result is bool, of all reads: two or more alignments end inside it and inside the other read, and
+    no other overlap spans the first such place, as one would at the border of a repeat.
+    """
     first, second = overlaps.first.astype(np.int64), overlaps.second.astype(np.int64)
     turns = overlaps.strand < 0
     second_begin, second_after = overlaps.second_begin, lengths[second] - overlaps.second_end
@@ -106,12 +113,25 @@ def _reaching_ends(lengths: np.ndarray, overlaps: Overlaps, limits: ChainLimits)
         (first != second)
         & (overlaps.length >= limits.minimum_length)
         & (overlaps.identity >= limits.minimum_identity)
-        & (np.minimum(left, other_left) <= limits.tolerance)
-        & (np.minimum(right, other_right) <= limits.tolerance)
     )
-    rows = np.stack([first, second, turns, left - other_left, other_right - right])[:, good]
+    reaching = (np.minimum(left, other_left) <= limits.tolerance) & (
+        np.minimum(right, other_right) <= limits.tolerance
+    )
+    read = np.concatenate([first, second])
+    low = np.concatenate([overlaps.first_begin, overlaps.second_begin]).astype(np.int64)
+    high = np.concatenate([overlaps.first_end, overlaps.second_end]).astype(np.int64)
+    breaks_left = np.minimum(left, other_left) > limits.tolerance
+    at_low = np.concatenate([breaks_left, breaks_left ^ turns])
+    inside, reaches = np.tile(good & ~reaching, 2), np.tile(good & reaching, 2)
+    place = np.full(len(lengths), np.iinfo(np.int64).max)
+    np.minimum.at(place, read[inside], np.where(at_low, low, high)[inside])
+    at = place[read]
+    spans = reaches & (low < at - limits.tolerance) & (high - limits.tolerance > at)
+    chimeric = np.bincount(read[inside], minlength=len(lengths)) >= 2
+    chimeric[read[spans]] = False
+    rows = np.stack([first, second, turns, left - other_left, other_right - right])[:, good & reaching]
     first, second, turned, begin, end = rows[:, np.lexsort(rows[::-1])]
-    return _Placed(first, second, turned > 0, begin, end)
+    return _Placed(first, second, turned > 0, begin, end), chimeric
 
 
 def _inner_and_outer(lengths: np.ndarray, nested: _Placed) -> _Placed:
