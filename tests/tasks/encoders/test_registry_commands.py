@@ -95,3 +95,23 @@ def test_diff_names_nested_fields(
 def test_an_unknown_version_is_refused(s3_root: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(s3_root, "promote", "v1-00000000") == 65
     assert "there is no encoder registry://tiny@v1-00000000" in capsys.readouterr().err
+
+
+def test_a_rollback_of_what_is_no_longer_current_changes_nothing(
+    registry: Registry, versions: list[str]
+) -> None:
+    for before, version in zip([None, *versions], versions, strict=False):
+        assert registry.promote("tiny", version, expected=before)
+    assert not registry.rollback("tiny", expected=versions[1])
+    assert registry.current("tiny") == versions[2]
+
+
+def test_a_pointer_that_forgot_its_oldest_moves_still_rolls_back(
+    registry: Registry, versions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.encoders.registry.MOVES_KEPT", 2)
+    for before, version in zip([None, *versions], versions, strict=False):
+        assert registry.promote("tiny", version, expected=before)
+    assert registry.rollback("tiny", expected=versions[2])
+    assert registry.current("tiny") == versions[1]
+    assert len(registry.moves("tiny")) == 2
