@@ -151,7 +151,7 @@ def _retrain(
     if decision.better:
         # A run that was interrupted after its promotion finds its own version promoted.
         promoted = (
-            registry.promote(address.target, version, expected=address.version)
+            registry.promote(address.target, version, expected=address.version, reason=decision.reason)
             or registry.current(address.target) == version
         )
         if not promoted:
