@@ -411,6 +411,7 @@ def genomics_batch() -> None:
         script_args=[
             *("tasks.graph", "collect", *JOB_ARGS),
             *("--store", f"{WORK}/embeddings"),
+            *("--reads", f"{WORK}/reads"),
             *("--knn", f"{WORK}/knn"),
             *("--overlaps", f"{{% if params.verify_overlaps %}}{WORK}/overlaps{{% endif %}}"),
         ],

@@ -1,8 +1,8 @@
 """From the k-NN result on the shared file system to the published graph and clusters of a batch.
 
-``python -m tasks.graph collect --store DIR --knn DIR --overlaps DIR --data-uri s3://… --batch-id …``, on one Slurm
-node. ``graph/`` names reads instead of rows; ``clusters/`` holds the communities of the mutual neighbours,
-``overlaps/`` those of them that alignment confirmed.
+``python -m tasks.graph collect --store DIR --reads DIR --knn DIR --overlaps DIR --data-uri s3://… --batch-id …``,
+on one Slurm node. ``graph/`` names reads instead of rows; ``clusters/`` holds the communities of the mutual
+neighbours, ``overlaps/`` those of them that alignment confirmed, ``chains/`` the reads that these join, in order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hpc_jobs.checked_file import sha256_of
 from hpc_jobs.neighbours import NeighboursError
 from hpc_jobs.read_graph import memory
 from hpc_jobs.store import StoreError
-from tasks import overlaps, results
+from tasks import chains, overlaps, results
 from tasks.batches import Batch
 from tasks.errors import ConflictingResult, InvalidInput, StorageError, StrandloopError
 from tasks.object_store import ObjectStore
@@ -47,15 +47,17 @@ def collect(
     batch_id: str,
     *,
     store_directory: Path,
+    reads_directory: Path,
     knn_directory: Path,
     overlaps_directory: Path | None = None,
 ) -> dict[str, Any]:
-    """Publish ``graph/``, ``clusters/`` and ``overlaps/`` of the batch; what stands there for this result stays.
+    """Publish ``graph/``, ``clusters/``, ``overlaps/`` and ``chains/``; what stands there for this result stays.
 
     Needs the whole graph in memory: :mod:`hpc_jobs.read_graph.memory` says how much.
 
-    :param overlaps_directory: the alignment of its pairs, if there is one.
-    :return: ``status``, reads, edges, k, encoder_uri, clusters, and the number of ``overlaps`` or None.
+    :param reads_directory: the staged reads; their lengths are needed for chains.
+    :param overlaps_directory: the alignment of its pairs; without one, no ``overlaps/`` and ``chains/``.
+    :return: ``status``, reads, edges, k, encoder_uri, clusters, and the numbers of overlaps and chains or None.
     :raises InvalidInput: the k-NN result is unfinished, of another store than this batch's, or too large for this
         node; or the alignment is unfinished, or of another result.
     :raises ConflictingResult: the graph of another k-NN result is published already.
@@ -82,8 +84,11 @@ def collect(
     }
     graph = _published(objects, batch, "graph", details)
     clusters = _published(objects, batch, "clusters", {"store_sha256": found.store_sha256, "k": found.k})
-    overlapping = _published(objects, batch, overlaps.PREFIX, overlaps.details(aligned)) if aligned else None
-    unchanged = bool(graph and clusters and (overlapping or not aligned))
+    overlapping = chained = None
+    if aligned:
+        overlapping = _published(objects, batch, overlaps.PREFIX, overlaps.details(aligned))
+        chained = _published(objects, batch, chains.PREFIX, overlaps.details(aligned))
+    unchanged = bool(graph and clusters and (not aligned or (overlapping and chained)))
     try:
         if not unchanged:
             memory.check_knn(found.edges)
@@ -97,11 +102,17 @@ def collect(
         results.publish(objects, batch.results / "graph", _graph_files(table, read_ids), details)
     if aligned and overlaps_directory and not overlapping:
         overlaps.publish(objects, batch, overlaps_directory, read_ids, aligned)
+    if aligned and overlaps_directory and not chained:
+        lengths = chains.read_lengths(reads_directory, [shard.name for shard in manifest.shards])
+        chained = chains.publish(
+            objects, batch, lengths, overlaps_directory, read_ids, overlaps.details(aligned)
+        )
     return {
         "status": "unchanged" if unchanged else "written",
         **details,
         "clusters": clusters.details["clusters"],
         "overlaps": aligned.overlaps if aligned else None,
+        "chains": chained.details["chains"] if chained else None,
     }
 
 
@@ -278,6 +289,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("collect", help="publish the graph and the clusters of a batch")
     command.add_argument("--store", type=Path, required=True, help="directory of the staged embedding store")
+    command.add_argument("--reads", type=Path, required=True, help="directory of the staged reads")
     command.add_argument("--knn", type=Path, required=True, help="directory of the k-NN result")
     command.add_argument("--overlaps", help="directory of the aligned pairs; none if empty")
     command.add_argument("--data-uri", required=True)
@@ -288,6 +300,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.data_uri,
             options.batch_id,
             store_directory=options.store,
+            reads_directory=options.reads,
             knn_directory=options.knn,
             overlaps_directory=Path(options.overlaps) if options.overlaps else None,
         )

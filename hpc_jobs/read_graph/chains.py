@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+STEPS_AT_ONCE = 1_000_000
 SCHEMA = pa.schema({"read": pa.int64(), "chain": pa.int64(), "offset": pa.int64(), "strand": pa.int8()})
 
 
@@ -172,17 +173,21 @@ def _unbranched(
 
     counts = np.bincount(source, minlength=states)
     begins = np.cumsum(counts) - counts
-    further = counts[target]
-    one = np.repeat(np.arange(len(source)), further)
-    two = np.arange(len(one)) - np.repeat(np.cumsum(further) - further, further) + begins[target[one]]
-    total = bases[one] + bases[two]
-    within = total <= lengths[source[one] // 2] + limits.tolerance
-    one, two, total = one[within], two[within], total[within]
-    wanted = source[one] * states + target[two]
-    found = np.minimum(np.searchsorted(key, wanted), max(len(key) - 1, 0))
-    explained = found[(key[found] == wanted) & (np.abs(bases[found] - total) <= limits.tolerance)]
     needless = np.zeros(len(dovetails.first), bool)
-    needless[overlap[explained]] = True
+    # A part of the steps at a time: their continuations are many more.
+    for start in range(0, len(source), STEPS_AT_ONCE):
+        steps = np.arange(start, min(start + STEPS_AT_ONCE, len(source)))
+        further = counts[target[steps]]
+        one = np.repeat(steps, further)
+        nth = np.arange(len(one)) - np.repeat(np.cumsum(further) - further, further)
+        two = begins[target[one]] + nth
+        total = bases[one] + bases[two]
+        within = total <= lengths[source[one] // 2] + limits.tolerance
+        one, two, total = one[within], two[within], total[within]
+        wanted = source[one] * states + target[two]
+        found = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
+        explained = found[(key[found] == wanted) & (np.abs(bases[found] - total) <= limits.tolerance)]
+        needless[overlap[explained]] = True
 
     kept = ~needless[overlap]
     source, target, bases = source[kept], target[kept], bases[kept]

@@ -1,7 +1,7 @@
-"""``python -m tasks.learning --data-uri s3://… --batch-id …``: retrain a batch's encoder.
+"""``python -m tasks.learning --data-uri s3://… --batch-id …``: retrain the encoder of a batch, or of several.
 
-As a Ray job, this process runs on the head node and hands the training to one Ray task, so that a worker does
-it; elsewhere it trains where it is.
+As a Ray job, this process runs on the head node and hands the training to workers (:mod:`tasks.learning.on_ray`);
+elsewhere it trains where it is. A run that was interrupted goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -12,70 +12,76 @@ import os
 import sys
 from typing import Any
 
+from tasks import results
 from tasks.batches import Batch
-from tasks.errors import StrandloopError
+from tasks.errors import InvalidInput, StrandloopError
+from tasks.learning.job import Job
 from tasks.object_store import ObjectStore
-
-MAX_CPUS = 2  # what the plans were measured on: half a minute to two
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Retrain, and print the summary as one line of JSON; one sentence and an exit status of its kind where not."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.learning", description=__doc__)
-    parser.add_argument("--data-uri", required=True, help="root of all data, s3://bucket[/prefix]")
-    parser.add_argument("--batch-id", required=True)
-    chosen = parser.parse_args(arguments)
+    chosen = _parser().parse_args(arguments)
     try:
-        in_ray_job = "RAY_ADDRESS" in os.environ
-        summary = (_on_ray if in_ray_job else _here)(chosen.data_uri, chosen.batch_id)
+        batches = tuple(Batch(chosen.data_uri, batch_id) for batch_id in chosen.batch_id)
+        job = Job(batches, propose=chosen.propose)
+        summary = (_on_ray if "RAY_ADDRESS" in os.environ else _here)(job, chosen)
     except StrandloopError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
     if summary["status"] == "unchanged":
-        print("unchanged: this batch was already learnt from")
+        print("unchanged: this was already learnt from")
     print(json.dumps(summary, sort_keys=True))
     return 0
 
 
-def _here(data_uri: str, batch_id: str) -> dict[str, Any]:
-    from tasks.learning.retrain import retrain
-
-    return retrain(
-        ObjectStore(), Batch(data_uri, batch_id), report=lambda line: print(line, file=sys.stderr, flush=True)
-    )
-
-
-def _on_ray(data_uri: str, batch_id: str) -> dict[str, Any]:
-    import ray
-
-    ray.init(address="auto")
-    task = ray.remote(_here).options(
-        name=f"retrain {batch_id}",
-        # Threads that sleep while they wait: on a node that does other work too, spinning was 4 times slower.
-        runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
-        **_resources(ray.nodes()),
-    )
-    try:
-        summary: dict[str, Any] = ray.get(task.remote(data_uri, batch_id))
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, StrandloopError):
-            raise error.cause from None  # the sentence for people, without the worker's traceback
-        raise
+def _here(job: Job, chosen: argparse.Namespace) -> dict[str, Any]:
+    if chosen.workers > 1 or chosen.tune:
+        raise InvalidInput("--workers and --tune need a Ray cluster: submit this command to one as a job")
+    summary = job.run(report=lambda line: print(line, file=sys.stderr, flush=True))
+    assert summary is not None  # there is one process
     return summary
 
 
-def _resources(nodes: list[dict[str, Any]]) -> dict[str, float]:
-    """What to ask for: as many CPUs as the largest living node has, at most two, and a GPU if it has one.
+def _on_ray(job: Job, chosen: argparse.Namespace) -> dict[str, Any]:
+    import ray
 
-    With no node that has CPUs (a head that takes no work, its workers not started yet) two CPUs are asked for,
-    which makes the autoscaler start one.
-    """
-    living: list[dict[str, float]] = [node["Resources"] for node in nodes if node["Alive"]]
-    largest = max(
-        living, key=lambda node: (node.get("GPU", 0) > 0, node.get("CPU", 0)), default=dict[str, float]()
+    from tasks.learning.on_ray import retrain_on_ray, worker_resources
+    from tasks.learning.search import search_plan
+
+    ray.init(address="auto")
+    search = None
+    if chosen.tune and not _is_published(job):
+        search = search_plan(
+            job,
+            trials=chosen.trials,
+            budget_usd=chosen.budget_usd,
+            instance_type=chosen.instance_type,
+            resources=worker_resources(ray.nodes()),
+        )
+    return retrain_on_ray(job, workers=chosen.workers, search=search)
+
+
+def _is_published(job: Job) -> bool:
+    store = ObjectStore()
+    return all(results.find(store, batch.results / "retraining") for batch in job.batches)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tasks.learning", description=__doc__)
+    parser.add_argument("--data-uri", required=True, help="root of all data, s3://bucket[/prefix]")
+    parser.add_argument("--batch-id", required=True, action="append", help="again for each further batch")
+    parser.add_argument("--propose", action="store_true", help="leave the promotion to a person")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="that train together (default: %(default)s); Ray only"
     )
-    cpus = min(MAX_CPUS, largest.get("CPU", 0)) or MAX_CPUS
-    return {"num_cpus": cpus, "num_gpus": 1 if largest.get("GPU", 0) >= 1 else 0}
+    parser.add_argument("--tune", action="store_true", help="search for a better plan first; Ray only")
+    parser.add_argument("--trials", type=int, default=4, help="of --tune (default: %(default)s)")
+    parser.add_argument("--budget-usd", type=float, default=1.0, help="of --tune (default: %(default)s)")
+    parser.add_argument(
+        "--instance-type", default="c7i.2xlarge", help="whose price --tune counts with (default: %(default)s)"
+    )
+    return parser
 
 
 if __name__ == "__main__":

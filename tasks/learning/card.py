@@ -4,42 +4,73 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.learning.contrastive import TrainingRecord
 from tasks.learning.evaluation import Retrieval
-from tasks.learning.held_out import Split
+from tasks.learning.pairs import Mixture
 
 if TYPE_CHECKING:
     from tasks.learning.masked_words import MaskedRecord
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """What was learnt from: batches, their reads, those trained on, and the held-out templates.
+
+    :param replayed: pairs of earlier batches in the reservoir, by batch.
+    """
+
+    batches: list[str]
+    reads: int
+    training_reads: int
+    held_out_templates: int
+    replayed: dict[str, int]
+
+
+@dataclass(frozen=True)
+class PairsOnCard:
+    """What pairs of one source a training drew.
+
+    :param available: different reads, or pairs of reads, that there were.
+    :param share: of all pairs that were drawn.
+    :param purity: share that is of one genome, by the estimate of :mod:`tasks.learning.purity`; None if not asked.
+    """
+
+    available: int
+    share: float
+    purity: float | None
+
+
+def pairs_on_card(pairs: Mixture, purities: Mapping[str, float]) -> dict[str, PairsOnCard]:
+    """The mix of a training by the names of its sources; those of several batches are added up."""
+    found: dict[str, PairsOnCard] = {}
+    for source, share in zip(pairs.sources, pairs.shares, strict=True):
+        (name,) = source.names
+        known = found.get(name, PairsOnCard(0, 0.0, None))
+        found[name] = PairsOnCard(
+            known.available + len(source), round(known.share + share, 4), purities.get(name)
+        )
+    return found
+
+
 def training_card(
     *,
-    batch_id: str,
-    reads: int,
-    split: Split,
-    pairs: Mapping[str, int],
+    data: TrainingData,
+    pairs: Mapping[str, PairsOnCard],
     training: TrainingRecord,
     masked: MaskedRecord | None = None,
     metrics: dict[str, Any],
 ) -> dict[str, Any]:
     """What was learnt from, how, and what came of it; the registry adds name, version, parent and checksums.
 
-    :param pairs: how many reads or pairs of reads there were to draw from, by source.
     :param masked: the stage before ``training``, where there was one.
     :param metrics: measured on the held-out templates.
     """
     return {
-        "data": {
-            "batch_id": batch_id,
-            "reads": reads,
-            "training_reads": len(split.training),
-            "held_out_templates": split.templates,
-            "pairs": dict(pairs),
-        },
+        "data": asdict(data) | {"pairs": {name: asdict(each) for name, each in pairs.items()}},
         "training": asdict(training) | ({"masked_words": asdict(masked)} if masked else {}),
         "metrics": metrics,
         "code_version": code_version(),

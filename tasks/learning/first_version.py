@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tasks.batches import Batch
@@ -64,12 +65,13 @@ def train_first(
     # torch is loaded only where something is trained.
     from tasks.encoders.architectures import architecture_named
     from tasks.encoders.sequences import Sequences
-    from tasks.learning.card import recalls, training_card
+    from tasks.learning.card import TrainingData, pairs_on_card, recalls, training_card
     from tasks.learning.contrastive import train
     from tasks.learning.evaluation import retrieval
     from tasks.learning.held_out import split_reads
-    from tasks.learning.pairs import ReadWindows
+    from tasks.learning.pairs import Mixture, ReadWindows
     from tasks.learning.plans import first_plan
+    from tasks.learning.replay import SCHEMA, Replay
 
     architecture = architecture_named(name)
     split = split_reads(reads)
@@ -95,11 +97,11 @@ def train_first(
         flush=True,
     )
     model.save(directory)
+    random = np.random.default_rng(plan.seed)
+    Replay(SCHEMA.empty_table()).with_batch(batch_id, windows, random).save(directory)
     return training_card(
-        batch_id=batch_id,
-        reads=len(reads),
-        split=split,
-        pairs={windows.name: len(windows)},
+        data=TrainingData([batch_id], len(reads), len(split.training), split.templates, {}),
+        pairs=pairs_on_card(Mixture.of([(windows, 1)]), {}),
         training=record,
         masked=masked,
         metrics=metrics,

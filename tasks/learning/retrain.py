@@ -1,21 +1,18 @@
-"""The last step of a batch: train its encoder on what the graph found, and promote it only if it is better."""
+"""The last step of batches: train their encoder on what their graphs found, and promote it only if it is better."""
 
 from __future__ import annotations
 
 import copy
-import io
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tasks import results
 from tasks.batches import Batch
@@ -24,250 +21,226 @@ from tasks.encoders.protocol import EncoderUri, load_encoder
 from tasks.encoders.registry import Registry
 from tasks.encoders.sequences import Sequences
 from tasks.errors import InvalidInput
-from tasks.learning.card import recalls, training_card
-from tasks.learning.chains import Overlaps, chained_pairs
+from tasks.learning.batch_results import MAX_READS, read_edges, read_placements, read_reads
+from tasks.learning.card import TrainingData, pairs_on_card, recalls, training_card
 from tasks.learning.contrastive import train
 from tasks.learning.evaluation import retrieval
 from tasks.learning.held_out import Split, split_reads
-from tasks.learning.pairs import (
-    Mixture,
-    ReadPairs,
-    ReadWindows,
-    mates,
-    mutual_neighbours,
-    templates_of,
-)
+from tasks.learning.mix import batch_pairs, with_replay
+from tasks.learning.pairs import Mixture, PairSource
 from tasks.learning.plans import retraining_plan
 from tasks.learning.promotion import decide
-from tasks.object_store import ObjectStore, ObjectUri
+from tasks.learning.purity import purities
+from tasks.learning.replay import Replay, read_replay
+from tasks.object_store import ObjectStore
 
-MAX_READS = 1_000_000
-"""Reads of a larger batch that are not looked at; a million with ten edges each take about 2 GB."""
-CHAIN_SEED = 1
+PREFIX = "retraining"
+REPLAY_SEED = 1
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """What ``retraining.json`` says.
+    """What ``retraining.json`` says, the same below every batch that was learnt from.
 
     :param encoder_after: the candidate, promoted or not; None where the encoder cannot be retrained.
+    :param better: whether the gate found it so; ``promoted`` may be false all the same, ``reason`` says why.
     """
 
+    batches: list[str]
     encoder_before: str
     encoder_after: str | None
+    better: bool
     promoted: bool
     reason: str
     metrics: dict[str, Any]
-    pairs: dict[str, int]
+    pairs: dict[str, Any]
     training: dict[str, Any]
     seconds: float
 
 
+@dataclass(frozen=True)
+class Lessons:
+    """What one batch gives: pairs to train on, in their shares, and the templates that are kept out."""
+
+    reads: int
+    split: Split
+    pairs: list[tuple[PairSource, float]]
+
+
 def retrain(
-    store: ObjectStore, batch: Batch, *, steps: int | None = None, report: Callable[[str], None] = print
+    store: ObjectStore,
+    batches: Sequence[Batch],
+    *,
+    propose: bool = False,
+    steps: int | None = None,
+    report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Retrain the batch's encoder, publish ``batches/<id>/retraining/`` and give a summary of it.
+    """Retrain the encoder of the batches on all of them, publish ``batches/<id>/retraining/`` of each, sum it up.
 
-    Half of the pairs are from the graph: reads on one chain of verified overlaps, in the share of the reads that
-    are on one, and mutual nearest neighbours for the rest. The other half are the reads' own: the mates of a
-    template that has two, windows of one read else, in the proportion in which the batch has them. The
-    candidate starts from the encoder that the batch was embedded with. It is registered in any case, and
-    becomes the current version if :func:`tasks.learning.promotion.decide` finds it better and nobody promoted
-    another one meanwhile.
+    :mod:`tasks.learning.mix` says what is learnt from. The candidate starts from the encoder's current version.
+    It is registered in any case, and becomes the current version if :func:`tasks.learning.promotion.decide`
+    finds it better and nobody promoted another one meanwhile.
 
+    :param batches: of one data URI and one encoder; those that were learnt from before are left as they are.
+    :param propose: leave the promotion to a person.
     :param steps: fewer or more than :mod:`tasks.learning.plans` says.
-    :raises InvalidInput: the batch has no pinned encoder, no reads or no graph.
+    :raises InvalidInput: a batch has no pinned encoder, another one than the others, no reads or no graph.
     """
-    prefix = batch.results / "retraining"
-    if (known := results.find(store, prefix)) is not None:
-        return {"status": "unchanged", **known.details}
-    started = time.monotonic()
-    uri = _pinned(store, batch)
-    address = EncoderUri.parse(uri)
-    parent = None
-    if address.scheme == "registry":
-        one_strand = str(address.one_strand())
-        parent = load_encoder(one_strand, encoders=batch.encoders, store=store, to_train=True)
-    if not isinstance(parent, EncoderModel):
-        done = Retraining(
-            uri, None, False, f"{uri} is not in the registry, so it stays as it is", {}, {}, {}, 0
-        )
-    else:
-        done = _retrain(store, batch, address, parent, steps=steps, report=report)
-    done = replace(done, seconds=round(time.monotonic() - started, 1))
-    summary = {
-        key: value
-        for key, value in asdict(done).items()
-        if key in ("encoder_before", "encoder_after", "promoted", "reason", "seconds")
-    }
+    known = {batch: results.find(store, batch.results / PREFIX) for batch in batches}
+    fresh = [batch for batch in batches if known[batch] is None]
+    if not fresh:
+        (*_, last) = (found for found in known.values() if found)
+        return {"status": "unchanged", **last.details}
+    done = _interrupted(store, fresh, [batch for batch in batches if known[batch]])
+    if done is None:
+        started = time.monotonic()
+        done = _retrain(store, fresh, propose=propose, steps=steps, report=report)
+        done = replace(done, seconds=round(time.monotonic() - started, 1))
+    told = ("batches", "encoder_before", "encoder_after", "better", "promoted", "reason", "seconds")
+    summary = {name: value for name, value in asdict(done).items() if name in told}
     body = json.dumps(asdict(done), indent=2, sort_keys=True).encode() + b"\n"
-    results.publish(store, prefix, {"retraining.json": body}, summary)
+    for batch in fresh:
+        results.publish(store, batch.results / PREFIX, {"retraining.json": body}, summary)
     return {"status": "written", **summary}
+
+
+def _interrupted(store: ObjectStore, fresh: Sequence[Batch], finished: Sequence[Batch]) -> Retraining | None:
+    """A training on these batches that was told of below some of them only, or None."""
+    for batch in finished:
+        told = Retraining(**store.get_json(batch.results / PREFIX / "retraining.json"))
+        if {each.batch_id for each in fresh} <= set(told.batches):
+            return told
+    return None
 
 
 def _retrain(
     store: ObjectStore,
-    batch: Batch,
-    address: EncoderUri,
-    parent: EncoderModel,
+    batches: Sequence[Batch],
     *,
+    propose: bool,
     steps: int | None,
     report: Callable[[str], None],
 ) -> Retraining:
-    reads = read_reads(store, batch.results / "reads")
-    split = split_reads(reads)
-    pairs = _sources(store, batch, reads, split)
-    counts = {source.name: len(source) for source in pairs.sources}
-    report(f"{len(reads)} reads; pairs: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    encoders, ids = batches[0].encoders, [batch.batch_id for batch in batches]
+    registry = Registry(store, encoders)
+    address = _encoder_of(store, registry, batches)
+    parent = None
+    if address.scheme == "registry":
+        parent = load_encoder(str(address.one_strand()), encoders=encoders, store=store, to_train=True)
+    if not isinstance(parent, EncoderModel) or address.version is None:
+        reason = f"{address} is not in the registry, so it stays as it is"
+        return Retraining(ids, str(address), None, False, False, reason, {}, {}, {}, 0)
+
+    lessons = [lessons_of(store, batch, MAX_READS // len(batches)) for batch in batches]
+    fresh = Mixture.of((source, share * lesson.reads) for lesson in lessons for source, share in lesson.pairs)
+    replay = read_replay(registry.on_this_node(address.target, address.version))
+    earlier = replay.without(ids)
+    pairs = with_replay(fresh, earlier)
+    data = TrainingData(
+        batches=ids,
+        reads=sum(lesson.reads for lesson in lessons),
+        training_reads=sum(len(lesson.split.training) for lesson in lessons),
+        held_out_templates=sum(lesson.split.templates for lesson in lessons),
+        replayed=earlier.batches(),
+    )
+    on_card = pairs_on_card(pairs, purities(parent, pairs))
+    report(
+        f"{data.reads} reads; pairs: "
+        + ", ".join(f"{each.available} {name}" for name, each in on_card.items())
+    )
 
     candidate = copy.deepcopy(parent)
     plan = retraining_plan(type(parent))
     training = train(candidate, pairs, replace(plan, steps=steps or plan.steps), report=report)
-    before = retrieval(parent, split.left, split.right)
-    after = retrieval(candidate, split.left, split.right)
+    left = Sequences.concatenate([lesson.split.left for lesson in lessons])
+    right = Sequences.concatenate([lesson.split.right for lesson in lessons])
+    before, after = (retrieval(encoder, left, right) for encoder in (parent, candidate))
     decision = decide(before, after)
     metrics = {
         "before": recalls(before),
         "after": recalls(after),
         "decided_on": f"recall@{decision.k}",
         "difference": asdict(decision.difference),
-        "held_out_templates": split.templates,
+        "held_out_templates": data.held_out_templates,
     }
     report(decision.reason)
 
-    registry = Registry(store, batch.encoders)
     card = training_card(
-        batch_id=batch.batch_id,
-        reads=len(reads),
-        split=split,
-        pairs=counts,
+        data=data,
+        pairs=on_card,
         training=training,
         metrics={**recalls(after), "comparison_with_parent": metrics},
     )
     with tempfile.TemporaryDirectory(prefix="strandloop-encoder-") as directory:
         candidate.save(Path(directory))
+        _replay_with(replay, batches, lessons).save(Path(directory))
         version = registry.register(address.target, Path(directory), card, parent=address.version)
     promoted, reason = False, decision.reason
-    if decision.better:
-        # A run that was interrupted after its promotion finds its own version promoted.
-        promoted = (
-            registry.promote(address.target, version, expected=address.version, reason=decision.reason)
-            or registry.current(address.target) == version
-        )
-        if not promoted:
-            reason += (
-                f"; not promoted, because {registry.current(address.target)} took the place of "
-                f"{address.version} meanwhile"
-            )
+    if decision.better and propose:
+        reason += "; a person is to decide on its promotion"
+    elif decision.better:
+        promoted, reason = promote(registry, address, version, decision.reason)
     return Retraining(
+        batches=ids,
         encoder_before=str(address),
         encoder_after=str(replace(address, version=version)),
+        better=decision.better,
         promoted=promoted,
         reason=reason,
         metrics=metrics,
-        pairs=counts,
+        pairs={name: asdict(each) for name, each in on_card.items()},
         training=asdict(training),
         seconds=0,
     )
 
 
-def _sources(store: ObjectStore, batch: Batch, reads: pa.Table, split: Split) -> Mixture:
-    """Where training pairs come from; their rows refer to the training reads alone."""
-    training = reads.take(pa.array(split.training))
-    sequences = Sequences.from_arrow(training["sequence"])
-    if not len(sequences):
+def lessons_of(store: ObjectStore, batch: Batch, max_reads: int) -> Lessons:
+    """What can be learnt from a batch; raises InvalidInput where there is nothing to train on."""
+    reads = read_reads(store, batch, max_reads)
+    split = split_reads(reads)
+    if not len(split.training):
         raise InvalidInput(f"batch {batch.batch_id!r} has no reads to train on")
-    templates = templates_of(training["read_id"])
-    query, neighbour, cosine = read_edges(store, batch.results / "graph", training["read_id"])
-    neighbours = ReadPairs(
-        sequences,
-        *mutual_neighbours(query, neighbour, cosine, templates=templates),
-        name="mutual nearest neighbours",
-    )
-    paired = ReadPairs(sequences, *mates(training["read_id"]), name="mates")
-    alone = np.setdiff1d(np.arange(len(sequences)), np.concatenate([paired.left, paired.right]))
-    single = ReadWindows(sequences.take(alone))
-    own = len(paired) + len(single)
-    overlaps = read_overlaps(store, batch.results / "overlaps", training["read_id"])
-    left, right = chained_pairs(sequences.lengths, overlaps, np.random.default_rng(CHAIN_SEED))
-    chained = ReadPairs(sequences, left, right, name="chained overlaps")
-    in_chains = len(np.union1d(left, right)) / len(sequences)
-    shares = (
-        (chained, in_chains),
-        (neighbours, 1 - in_chains),
-        (paired, len(paired) / own),
-        (single, len(single) / own),
-    )
-    used = ((source, weight) for source, weight in shares if len(source) and weight)
-    sources, weights = zip(*used, strict=True)
-    return Mixture(list(sources), list(weights))
+    training = reads.take(pa.array(split.training))
+    edges = read_edges(store, batch, training["read_id"])
+    placements = read_placements(store, batch, training["read_id"])
+    sequences = Sequences.from_arrow(training["sequence"])
+    return Lessons(len(reads), split, batch_pairs(training["read_id"], sequences, edges, placements))
 
 
-def read_reads(store: ObjectStore, prefix: ObjectUri) -> pa.Table:
-    """``read_id`` and ``sequence`` of the batch's reads, file by file until MAX_READS."""
-    tables: list[pa.Table] = []
-    rows = 0
-    for file in _files(store, prefix):
-        body = results.fetch(store, prefix, file)
-        tables.append(pq.read_table(io.BytesIO(body), columns=["read_id", "sequence"]))
-        rows += tables[-1].num_rows
-        if rows >= MAX_READS:
-            break
-    return pa.concat_tables(tables).slice(0, MAX_READS).combine_chunks()
+def promote(registry: Registry, address: EncoderUri, version: str, reason: str) -> tuple[bool, str]:
+    """Promote ``version`` in the place of the version that ``address`` names: whether it is current now, and why.
+
+    A run that was interrupted after its promotion finds its own version promoted.
+    """
+    if registry.promote(address.target, version, expected=address.version, reason=reason):
+        return True, reason
+    current = registry.current(address.target)
+    if current == version:
+        return True, reason
+    return False, f"{reason}; not promoted, because {current} took the place of {address.version} meanwhile"
 
 
-def read_edges(
-    store: ObjectStore, prefix: ObjectUri, read_ids: pa.ChunkedArray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Query row, neighbour row and cosine of every edge between two of ``read_ids``."""
-    ids = read_ids.combine_chunks()
-    columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for file in _files(store, prefix):
-        body = results.fetch(store, prefix, file)
-        edges = pq.read_table(io.BytesIO(body), columns=["read_id", "neighbour_id", "cosine"])
-        query, neighbour = (
-            pc.fill_null(pc.index_in(edges[name].combine_chunks(), value_set=ids), -1).to_numpy(False)
-            for name in ("read_id", "neighbour_id")
-        )
-        known = (query >= 0) & (neighbour >= 0)
-        columns.append((query[known], neighbour[known], edges["cosine"].to_numpy()[known]))
-    query, neighbour, cosine = (np.concatenate(parts) for parts in zip(*columns, strict=True))
-    return query, neighbour, cosine
+def _replay_with(replay: Replay, batches: Sequence[Batch], lessons: Sequence[Lessons]) -> Replay:
+    random = np.random.default_rng(REPLAY_SEED)
+    for batch, lesson in zip(batches, lessons, strict=True):
+        replay = replay.with_batch(batch.batch_id, Mixture.of(lesson.pairs), random)
+    return replay
 
 
-def read_overlaps(store: ObjectStore, prefix: ObjectUri, read_ids: pa.ChunkedArray) -> Overlaps:
-    """The verified overlaps between two of ``read_ids``; none where the batch's pairs were not aligned."""
-    names = ("strand", "first_begin", "second_begin", "second_end")
-    columns = [[np.empty(0, np.int64)] for _ in range(2 + len(names))]
-    if results.find(store, prefix) is not None:
-        ids = read_ids.combine_chunks()
-        for file in _files(store, prefix):
-            table = pq.read_table(io.BytesIO(results.fetch(store, prefix, file)))
-            first, second = (
-                pc.fill_null(pc.index_in(table[name].combine_chunks(), value_set=ids), -1).to_numpy(False)
-                for name in ("read_id", "other_id")
-            )
-            known = (first >= 0) & (second >= 0)
-            for column, values in zip(
-                columns, (first, second, *(table[name] for name in names)), strict=True
-            ):
-                column.append(np.asarray(values)[known].astype(np.int64))
-    return Overlaps(*(np.concatenate(column) for column in columns))
-
-
-def _files(store: ObjectStore, prefix: ObjectUri) -> list[results.ResultFile]:
-    manifest = results.find(store, prefix)
-    if manifest is None or not manifest.files:
-        raise InvalidInput(
-            f"{prefix} has no finished result to learn from; run the batch's earlier steps first"
-        )
-    return [file for file in manifest.files if file.name.endswith(".parquet")]
-
-
-def _pinned(store: ObjectStore, batch: Batch) -> str:
-    try:
-        return str(store.get_json(batch.results / "encoder.json")["uri"])
-    except FileNotFoundError as error:
-        raise InvalidInput(
-            f"batch {batch.batch_id!r} has no encoder.json: it was not embedded, so there is nothing to retrain"
-        ) from error
+def _encoder_of(store: ObjectStore, registry: Registry, batches: Sequence[Batch]) -> EncoderUri:
+    """The encoder that the batches were embedded with, in its current version where it is a registered one."""
+    addresses = {}
+    for batch in batches:
+        try:
+            pinned = EncoderUri.parse(store.get_json(batch.results / "encoder.json")["uri"])
+        except FileNotFoundError as error:
+            raise InvalidInput(
+                f"batch {batch.batch_id!r} has no encoder.json: it was not embedded, so there is nothing to retrain"
+            ) from error
+        if pinned.scheme == "registry":
+            pinned = replace(pinned, version=registry.current(pinned.target) or pinned.version)
+        addresses[batch.batch_id] = pinned
+    if len({str(address) for address in addresses.values()}) > 1:
+        each = ", ".join(f"{batch_id}: {address}" for batch_id, address in addresses.items())
+        raise InvalidInput(f"batches of one encoder are learnt from together, not of several ({each})")
+    return next(iter(addresses.values()))

@@ -16,7 +16,7 @@ from hpc_jobs.align_pairs import overlaps
 from hpc_jobs.checked_file import sha256_of
 from hpc_jobs.mpi_dna_seq.tiles import Best, Block, comparison
 from hpc_jobs.read_graph import memory
-from tasks import graph, results
+from tasks import chains, graph, results
 from tasks.batches import Batch
 from tasks.errors import ConflictingResult, InvalidInput, StorageError
 from tasks.object_store import ObjectStore
@@ -38,12 +38,17 @@ def three_groups() -> np.ndarray:
 
 
 def stage(folder: Path, batch: Batch, vectors: np.ndarray, *, k: int = K) -> dict[str, Path]:
-    """An embedding store, published and staged, and its k-NN result."""
+    """An embedding store, published and staged, its reads of 100 bases, and its k-NN result."""
     where = {"store_directory": folder / "embeddings", "knn_directory": folder / "knn"}
+    where["reads_directory"] = folder / "reads"
     ids = pa.array([f"ecoli:{row + 1}" for row in range(len(vectors))], pa.string())
     embedding_store.write_store(
         where["store_directory"], ids, vectors, encoder_uri="registry://k@v1", encoder_revision="r"
     )
+    where["reads_directory"].mkdir(exist_ok=True)
+    for shard in embedding_store.read_manifest(where["store_directory"]).shards:
+        reads = pa.table({"sequence": ["A" * 100] * shard.rows}, pa.schema({"sequence": pa.string()}))
+        pq.write_table(reads, where["reads_directory"] / shard.name)
     body = (where["store_directory"] / "manifest.json").read_bytes()
     ObjectStore().put_bytes(batch.results / "embeddings" / "manifest.json", body)
     compare(where, vectors, k=k)
@@ -139,13 +144,13 @@ def align(folder: Path, where: dict[str, Path], rows: list[tuple[int, int]], *, 
     """What the alignment writes where it finds these overlaps among so many pairs."""
     directory = folder / "overlaps"
     directory.mkdir(exist_ok=True)
-    fields = {"similarity": 0.5, "strand": -1, "first_begin": 40, "first_end": 100, "second_begin": 7}
-    fields |= {"second_end": 67, "length": 60, "identity": 0.95, "score": 102}
+    fields = {"similarity": 0.5, "strand": -1, "first_begin": 40, "first_end": 100, "second_begin": 40}
+    fields |= {"second_end": 100, "length": 60, "identity": 0.96, "score": 102}
     path = directory / overlaps.part_name(0)
     listed = [{"first": first, "second": second, **fields} for first, second in rows]
     pq.write_table(pa.Table.from_pylist(listed, overlaps.SCHEMA), path)
     part = neighbours.Part(path.name, len(rows), path.stat().st_size, sha256_of(path))
-    sha256s = [sha256_of(directory / "manifest.json") for directory in where.values()]
+    sha256s = [sha256_of(where[name] / "manifest.json") for name in ("store_directory", "knn_directory")]
     request = overlaps.Request(*sha256s, mutual=True, minimum_overlap=50, minimum_identity=0.9)
     overlaps.write_manifest(directory, overlaps.OverlapManifest(request, pairs, (part,)))
     return directory
@@ -169,6 +174,18 @@ def test_verified_overlaps_are_published_with_their_share(batch: Batch, tmp_path
         60,
     )
     assert graph.verify_graph(batch.data_uri, batch.batch_id)["overlap_share"] == 0.25
+
+    assert summary["chains"] == 2
+    placed = results.verify(store, batch.results / "chains")
+    assert (placed.details["chains"], placed.details["reads_on_chains"], placed.details["n50_bases"]) == (
+        2,
+        4,
+        133,
+    )
+    assert chains.read(store, batch).to_pylist()[:2] == [
+        {"read_id": "ecoli:1", "chain": 0, "offset": 0, "strand": 1},
+        {"read_id": "ecoli:4", "chain": 0, "offset": 40, "strand": -1},
+    ]
 
     with pytest.raises(ConflictingResult, match="overlaps holds the result of another run"):
         again = align(tmp_path, where, [(0, 3)], pairs=8)

@@ -178,3 +178,13 @@ def test_limits_leave_overlaps_out() -> None:
 def test_a_read_that_its_containers_place_differently_is_left_out() -> None:
     overlaps = overlap((0, 1, 1, 100, 200, 0, 100), (0, 2, 1, 20, 80, 0, 60), (1, 2, 1, 120, 180, 0, 60))
     assert [row[0] for row in placements([200, 200, 60], overlaps)] == [0, 1]
+
+
+def test_overlaps_are_removed_alike_however_many_are_looked_at_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads = sequenced(5, 500)
+    overlaps, lengths = aligned(reads), np.full(len(reads.genome), 500)
+    at_once = chains(lengths, overlaps, LIMITS)
+    monkeypatch.setattr("hpc_jobs.read_graph.chains.STEPS_AT_ONCE", 100)
+    assert chains(lengths, overlaps, LIMITS).equals(at_once)

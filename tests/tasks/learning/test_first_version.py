@@ -38,9 +38,10 @@ def test_the_first_batch_trains_the_first_version(
     assert uri == f"registry://{name}@{version}"
     assert store.get_json(batch.results / "encoder.json") == {"requested": f"registry://{name}", "uri": uri}
     card = Registry(store, batch.encoders).card(name, str(version))
-    assert card["data"]["batch_id"] == batch.batch_id
+    assert card["data"]["batches"] == [batch.batch_id]
     assert card["data"]["reads"] == 600
-    assert card["data"]["pairs"] == {"windows of one read": card["data"]["training_reads"]}
+    windows = card["data"]["pairs"]["windows of one read"]
+    assert windows == {"available": card["data"]["training_reads"], "share": 1.0, "purity": None}
     assert card["training"]["steps"] == 3
     masked = card["training"].get("masked_words", {"steps": 0})
     assert masked["steps"] == (0 if name == "kmer-mlp" else 2)

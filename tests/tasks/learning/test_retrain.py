@@ -7,17 +7,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hpc_jobs.align_pairs.alignment import Aligner
-from tasks import overlaps, results
+from tasks import chains, results
 from tasks.batches import Batch
 from tasks.encoders.kmer import KmerMlp
 from tasks.encoders.registry import Registry
 from tasks.errors import InvalidInput
 from tasks.learning import __main__ as command
 from tasks.learning import plans
+from tasks.learning.batch_results import read_placements, read_reads
 from tasks.learning.contrastive import TrainingPlan
 from tasks.learning.first_version import ensure_encoder
-from tasks.learning.retrain import read_overlaps, retrain
+from tasks.learning.held_out import split_reads
+from tasks.learning.retrain import retrain
 from tasks.object_store import ObjectStore
 
 
@@ -46,7 +47,7 @@ def test_a_better_candidate_is_promoted_once(
     publish_batch(reads, before)
     registry = Registry(store, batch.encoders)
 
-    summary = retrain(store, batch, steps=20)
+    summary = retrain(store, [batch], steps=20)
     assert summary["status"] == "written" and summary["promoted"], summary["reason"]
     assert summary["encoder_before"] == before
     after = str(registry.current("kmer-mlp"))
@@ -61,46 +62,36 @@ def test_a_better_candidate_is_promoted_once(
     assert f"registry://kmer-mlp@{card['parent']}" == before
     assert card["training"]["learning_rate"] == 1e-3
 
-    assert retrain(store, batch, steps=20) == summary | {"status": "unchanged"}
+    assert retrain(store, [batch], steps=20) == summary | {"status": "unchanged"}
     assert published(store, batch) == told
 
 
-def test_verified_overlaps_are_learnt_from_in_chains(
+def test_reads_far_apart_on_chains_are_learnt_from(
     store: ObjectStore, batch: Batch, reads_of: Callable[..., pa.Table], publish_batch: Callable[..., None]
 ) -> None:
     reads = reads_of(250, length=100, paired=False)
     before = ensure_encoder(store, batch, "registry://kmer-mlp", lambda: reads)
     publish_batch(reads, before)
-    aligner = Aligner(minimum_length=40, minimum_identity=0.9)
-    ids, sequences = reads["read_id"].to_pylist(), [read.encode() for read in reads["sequence"].to_pylist()]
-    found = [
-        {"read_id": ids[first], "other_id": ids[second], "similarity": 0.9, **overlap._asdict()}
-        for first in range(len(ids))
-        for second in range(first + 2, len(ids), 2)  # of the same genome
-        if (overlap := aligner.overlap(sequences[first], sequences[second]))
+    ids = reads["read_id"].to_pylist()
+    placed = [  # two chains, of every second read, 60 bases apart
+        {"read_id": name, "chain": number % 2, "offset": 60 * (number // 2), "strand": 1}
+        for number, name in enumerate(ids)
     ]
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(found, overlaps.SCHEMA), sink)
-    results.publish(store, batch.results / "overlaps", {"overlaps-00000.parquet": sink.getvalue()}, {})
-    assert len(found) > 100
+    pq.write_table(pa.Table.from_pylist(placed, chains.SCHEMA), sink)
+    results.publish(store, batch.results / "chains", {"chains.parquet": sink.getvalue()}, {})
 
-    retrain(store, batch, steps=2)
+    retrain(store, [batch], steps=2)
     pairs = published(store, batch)["pairs"]
-    assert pairs.keys() == {"windows of one read", "mutual nearest neighbours", "chained overlaps"}
-    assert pairs["chained overlaps"] > 250
+    assert pairs.keys() == {"windows of one read", "far apart on one chain"}
+    training = read_reads(store, batch)
+    assert training.equals(reads)
+    assert pairs["far apart on one chain"]["available"] == len(split_reads(reads).training)
+    assert pairs["far apart on one chain"]["share"] == 0.5
+    assert 0 < pairs["far apart on one chain"]["purity"] <= 1 == pairs["windows of one read"]["purity"]
 
-    known = read_overlaps(store, batch.results / "overlaps", reads["read_id"].slice(0, 100))
-    assert 0 < len(known.first) < len(found)
-    assert max(known.first.max(), known.second.max()) < 100
-    first = known.first[0], known.second[0], known.strand[0], known.first_begin[0], known.second_end[0]
-    row = found[0]
-    assert first == (
-        ids.index(row["read_id"]),
-        ids.index(row["other_id"]),
-        row["strand"],
-        row["first_begin"],
-        row["second_end"],
-    )
+    some = read_placements(store, batch, reads["read_id"].slice(3, 2))
+    assert (some.row.tolist(), some.chain.tolist(), some.offset.tolist()) == ([0, 1], [1, 0], [60, 120])
 
 
 def test_without_proof_the_old_encoder_stays(
@@ -109,7 +100,7 @@ def test_without_proof_the_old_encoder_stays(
     reads = reads_of(60)
     before = ensure_encoder(store, batch, "registry://kmer-mlp", lambda: reads)
     publish_batch(reads, before)
-    summary = retrain(store, batch, steps=2)
+    summary = retrain(store, [batch], steps=2)
     assert not summary["promoted"]
     assert "held-out templates are too few" in summary["reason"]
     registry = Registry(store, batch.encoders)
@@ -130,9 +121,12 @@ def test_another_promotion_meanwhile_stands(
     registry = Registry(store, batch.encoders)
     KmerMlp().save(tmp_path)
     theirs = registry.register("kmer-mlp", tmp_path, {}, parent=None)
-    assert registry.promote("kmer-mlp", theirs, expected=before.partition("@")[2])
 
-    summary = retrain(store, batch, steps=20)
+    def promote_theirs(line: str) -> None:
+        if "the candidate is better" in line:
+            assert registry.promote("kmer-mlp", theirs, expected=before.partition("@")[2])
+
+    summary = retrain(store, [batch], steps=20, report=promote_theirs)
     assert not summary["promoted"]
     assert "the candidate is better" in summary["reason"]
     assert f"not promoted, because {theirs} took the place of" in summary["reason"]
@@ -141,7 +135,7 @@ def test_another_promotion_meanwhile_stands(
 
 def test_a_batch_that_was_not_embedded_is_refused(store: ObjectStore, batch: Batch) -> None:
     with pytest.raises(InvalidInput, match=r"'2026-11-20' has no encoder\.json: it was not embedded"):
-        retrain(store, batch)
+        retrain(store, [batch])
 
 
 def test_the_command_reports_and_repeats(
