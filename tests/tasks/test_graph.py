@@ -180,7 +180,7 @@ def test_verified_overlaps_are_published_with_their_share(batch: Batch, tmp_path
     assert (placed.details["chains"], placed.details["reads_on_chains"], placed.details["n50_bases"]) == (
         2,
         4,
-        133,
+        140,
     )
     assert chains.read(store, batch).to_pylist()[:2] == [
         {"read_id": "ecoli:1", "chain": 0, "offset": 0, "strand": 1},
