@@ -278,6 +278,7 @@ def test_the_command_ends_with_its_summary(
 ) -> None:
     where = stage(tmp_path, batch, three_groups())
     arguments = ["collect", "--store", str(where["store_directory"]), "--knn", str(where["knn_directory"])]
+    arguments += ["--reads", str(where["reads_directory"])]
     arguments += ["--data-uri", batch.data_uri, "--batch-id", batch.batch_id]
     for status in ("written", "unchanged"):
         assert graph.main(arguments) == 0
