@@ -146,6 +146,12 @@ class PlacedPairs:
     def __len__(self) -> int:
         return len(self.covered)
 
+    def one_each(self, random: np.random.Generator, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of pairs, at most so many, in which no read is the first of two: each with a random partner."""
+        (begins,) = np.nonzero(self.first < self.end)
+        one = random.permutation(begins)[:most]
+        return self.rows[one], self.rows[random.integers(self.first[one], self.end[one])]
+
     def draw(self, random: np.random.Generator, count: int) -> Drawn:
         """See :class:`PairSource`."""
         (begins,) = np.nonzero(self.first < self.end)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -21,13 +21,20 @@ from tasks.encoders.protocol import EncoderUri, load_encoder
 from tasks.encoders.registry import Registry
 from tasks.encoders.sequences import Sequences
 from tasks.errors import InvalidInput
-from tasks.learning.batch_results import MAX_READS, read_edges, read_placements, read_reads
+from tasks.learning.batch_results import (
+    MAX_READS,
+    Placements,
+    read_edges,
+    read_placements,
+    read_reads,
+)
 from tasks.learning.card import TrainingData, pairs_on_card, recalls, training_card
-from tasks.learning.contrastive import train
-from tasks.learning.evaluation import retrieval
-from tasks.learning.held_out import Split, split_reads
+from tasks.learning.contrastive import TrainingPlan, TrainingRecord, train
+from tasks.learning.evaluation import Retrieval, retrieval, species_precision
+from tasks.learning.held_out import MAX_TEMPLATES, Split, split_reads
 from tasks.learning.mix import batch_pairs, with_replay
-from tasks.learning.pairs import Mixture, PairSource
+from tasks.learning.pairs import Mixture, PairSource, PlacedPairs
+from tasks.learning.panel import panels
 from tasks.learning.plans import retraining_plan
 from tasks.learning.promotion import decide
 from tasks.learning.purity import purities
@@ -35,7 +42,7 @@ from tasks.learning.replay import Replay, read_replay
 from tasks.object_store import ObjectStore
 
 PREFIX = "retraining"
-REPLAY_SEED = 1
+SEED = 1
 
 
 @dataclass(frozen=True)
@@ -58,13 +65,28 @@ class Retraining:
     seconds: float
 
 
+class Training(Protocol):
+    """Trains a model in place, as :func:`tasks.learning.contrastive.train` does."""
+
+    def __call__(
+        self, model: EncoderModel, pairs: PairSource, plan: TrainingPlan, *, report: Callable[[str], None]
+    ) -> TrainingRecord:
+        """See :func:`tasks.learning.contrastive.train`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Lessons:
-    """What one batch gives: pairs to train on, in their shares, and the templates that are kept out."""
+    """What one batch gives: pairs to train on, in their shares, and what is kept out to ask for.
+
+    :param split: the held-out templates.
+    :param on_chains: left and right of held-out pairs of reads far apart on one chain.
+    """
 
     reads: int
     split: Split
     pairs: list[tuple[PairSource, float]]
+    on_chains: tuple[Sequences, Sequences]
 
 
 def retrain(
@@ -72,6 +94,7 @@ def retrain(
     batches: Sequence[Batch],
     *,
     propose: bool = False,
+    training: Training = train,
     steps: int | None = None,
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -83,6 +106,7 @@ def retrain(
 
     :param batches: of one data URI and one encoder; those that were learnt from before are left as they are.
     :param propose: leave the promotion to a person.
+    :param training: how it is trained.
     :param steps: fewer or more than :mod:`tasks.learning.plans` says.
     :raises InvalidInput: a batch has no pinned encoder, another one than the others, no reads or no graph.
     """
@@ -94,7 +118,7 @@ def retrain(
     done = _interrupted(store, fresh, [batch for batch in batches if known[batch]])
     if done is None:
         started = time.monotonic()
-        done = _retrain(store, fresh, propose=propose, steps=steps, report=report)
+        done = _retrain(store, fresh, propose=propose, training=training, steps=steps, report=report)
         done = replace(done, seconds=round(time.monotonic() - started, 1))
     told = ("batches", "encoder_before", "encoder_after", "better", "promoted", "reason", "seconds")
     summary = {name: value for name, value in asdict(done).items() if name in told}
@@ -118,12 +142,13 @@ def _retrain(
     batches: Sequence[Batch],
     *,
     propose: bool,
+    training: Training,
     steps: int | None,
     report: Callable[[str], None],
 ) -> Retraining:
     encoders, ids = batches[0].encoders, [batch.batch_id for batch in batches]
     registry = Registry(store, encoders)
-    address = _encoder_of(store, registry, batches)
+    address = encoder_of(store, registry, batches)
     parent = None
     if address.scheme == "registry":
         parent = load_encoder(str(address.one_strand()), encoders=encoders, store=store, to_train=True)
@@ -151,24 +176,29 @@ def _retrain(
 
     candidate = copy.deepcopy(parent)
     plan = retraining_plan(type(parent))
-    training = train(candidate, pairs, replace(plan, steps=steps or plan.steps), report=report)
-    left = Sequences.concatenate([lesson.split.left for lesson in lessons])
-    right = Sequences.concatenate([lesson.split.right for lesson in lessons])
-    before, after = (retrieval(encoder, left, right) for encoder in (parent, candidate))
-    decision = decide(before, after)
+    record = training(candidate, pairs, replace(plan, steps=steps or plan.steps), report=report)
+    held_out = [(lesson.split.left, lesson.split.right) for lesson in lessons]
+    before, after = _both(parent, candidate, held_out)
+    labelled = {
+        panel.name: (species_precision(parent, panel), species_precision(candidate, panel))
+        for panel in panels(store, batches[0].data_uri)
+    }
+    on_chains = _both(parent, candidate, [lesson.on_chains for lesson in lessons])
+    decision = decide(before, after, chains=on_chains, panels=labelled)
     metrics = {
         "before": recalls(before),
         "after": recalls(after),
         "decided_on": f"recall@{decision.k}",
         "difference": asdict(decision.difference),
         "held_out_templates": data.held_out_templates,
+        "checks": [asdict(check) for check in decision.checks],
     }
     report(decision.reason)
 
     card = training_card(
         data=data,
         pairs=on_card,
-        training=training,
+        training=record,
         metrics={**recalls(after), "comparison_with_parent": metrics},
     )
     with tempfile.TemporaryDirectory(prefix="strandloop-encoder-") as directory:
@@ -189,7 +219,7 @@ def _retrain(
         reason=reason,
         metrics=metrics,
         pairs={name: asdict(each) for name, each in on_card.items()},
-        training=asdict(training),
+        training=asdict(record),
         seconds=0,
     )
 
@@ -202,9 +232,34 @@ def lessons_of(store: ObjectStore, batch: Batch, max_reads: int) -> Lessons:
         raise InvalidInput(f"batch {batch.batch_id!r} has no reads to train on")
     training = reads.take(pa.array(split.training))
     edges = read_edges(store, batch, training["read_id"])
-    placements = read_placements(store, batch, training["read_id"])
-    sequences = Sequences.from_arrow(training["sequence"])
-    return Lessons(len(reads), split, batch_pairs(training["read_id"], sequences, edges, placements))
+    placements = read_placements(store, batch, reads["read_id"])
+    held_out = np.setdiff1d(np.arange(len(reads)), split.training)
+    return Lessons(
+        len(reads),
+        split,
+        batch_pairs(
+            training["read_id"],
+            Sequences.from_arrow(training["sequence"]),
+            edges,
+            placements.of(split.training),
+        ),
+        _far_apart(Sequences.from_arrow(reads["sequence"]).take(held_out), placements.of(held_out)),
+    )
+
+
+def _far_apart(reads: Sequences, placements: Placements) -> tuple[Sequences, Sequences]:
+    """Pairs of reads that lie apart on one chain, as many as there are templates at most."""
+    source = PlacedPairs.of(reads, placements.row, placements.chain, placements.offset, name="chains")
+    left, right = source.one_each(np.random.default_rng(SEED), MAX_TEMPLATES)
+    return reads.take(left), reads.take(right)
+
+
+def _both(
+    parent: EncoderModel, candidate: EncoderModel, pairs: Sequence[tuple[Sequences, Sequences]]
+) -> tuple[Retrieval, Retrieval]:
+    """The retrieval of these pairs before and after."""
+    left, right = (Sequences.concatenate(list(side)) for side in zip(*pairs, strict=True))
+    return retrieval(parent, left, right), retrieval(candidate, left, right)
 
 
 def promote(registry: Registry, address: EncoderUri, version: str, reason: str) -> tuple[bool, str]:
@@ -221,13 +276,13 @@ def promote(registry: Registry, address: EncoderUri, version: str, reason: str) 
 
 
 def _replay_with(replay: Replay, batches: Sequence[Batch], lessons: Sequence[Lessons]) -> Replay:
-    random = np.random.default_rng(REPLAY_SEED)
+    random = np.random.default_rng(SEED)
     for batch, lesson in zip(batches, lessons, strict=True):
         replay = replay.with_batch(batch.batch_id, Mixture.of(lesson.pairs), random)
     return replay
 
 
-def _encoder_of(store: ObjectStore, registry: Registry, batches: Sequence[Batch]) -> EncoderUri:
+def encoder_of(store: ObjectStore, registry: Registry, batches: Sequence[Batch]) -> EncoderUri:
     """The encoder that the batches were embedded with, in its current version where it is a registered one."""
     addresses = {}
     for batch in batches:

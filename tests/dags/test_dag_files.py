@@ -102,7 +102,16 @@ def test_the_dags_load_without_errors_and_survive_serialisation(tmp_path: Path) 
     )
     dags = json.loads(answer)
     assert set(dags["genomics_batch"]) == GENOMICS_BATCH
-    assert set(dags["encoder_retraining"]) == {"training_jobs", "retrain"}
+    assert set(dags["encoder_retraining"]) == {
+        "training_jobs",
+        "retrain",
+        "outcomes",
+        "proposals",
+        "approve",
+        "promote",
+        "batches_to_reembed",
+        "reembed",
+    }
     assert set(dags["cluster_reaper"]) == {"find_leftovers", "remove_leftovers"}
 
 
@@ -150,6 +159,8 @@ BODIES = [
     "cost.report",
     "report.page",
     "learning.request",
+    "learning.proposals",
+    "reembedding",
     "reaper",
     "cluster_start",
     "cluster_spec",

@@ -157,17 +157,3 @@ def test_the_command_reports_and_repeats(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["status"] == "written"
     assert command.main(arguments) == 0
     assert "unchanged" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("nodes", "asked"),
-    [
-        ([{"CPU": 16.0}, {"CPU": 1.0}], {"num_cpus": 2, "num_gpus": 0}),
-        ([{"CPU": 1.0}], {"num_cpus": 1, "num_gpus": 0}),
-        ([{"memory": 1e9}], {"num_cpus": 2, "num_gpus": 0}),
-        ([{"CPU": 16.0}, {"CPU": 4.0, "GPU": 1.0}], {"num_cpus": 2, "num_gpus": 1}),
-    ],
-    ids=["a large node", "a single CPU", "a head alone", "a GPU node"],
-)
-def test_what_is_asked_of_the_cluster(nodes: list[dict[str, float]], asked: dict[str, float]) -> None:
-    assert command._resources([{"Alive": True, "Resources": node} for node in nodes]) == asked
