@@ -30,7 +30,7 @@ from tasks.learning.batch_results import (
 )
 from tasks.learning.card import TrainingData, pairs_on_card, recalls, training_card
 from tasks.learning.contrastive import TrainingPlan, TrainingRecord, train
-from tasks.learning.evaluation import Retrieval, retrieval, species_precision
+from tasks.learning.evaluation import retrieval, species_precision
 from tasks.learning.held_out import MAX_TEMPLATES, Split, split_reads
 from tasks.learning.mix import batch_pairs, with_replay
 from tasks.learning.pairs import Mixture, PairSource, PlacedPairs
@@ -168,7 +168,8 @@ def _retrain(
         held_out_templates=sum(lesson.split.templates for lesson in lessons),
         replayed=earlier.batches(),
     )
-    on_card = pairs_on_card(pairs, purities(parent, pairs))
+    left, right = _together([(lesson.split.left, lesson.split.right) for lesson in lessons])
+    on_card = pairs_on_card(pairs, purities(parent, pairs, left, right))
     report(
         f"{data.reads} reads; pairs: "
         + ", ".join(f"{each.available} {name}" for name, each in on_card.items())
@@ -177,13 +178,13 @@ def _retrain(
     candidate = copy.deepcopy(parent)
     plan = retraining_plan(type(parent))
     record = training(candidate, pairs, replace(plan, steps=steps or plan.steps), report=report)
-    held_out = [(lesson.split.left, lesson.split.right) for lesson in lessons]
-    before, after = _both(parent, candidate, held_out)
+    before, after = (retrieval(encoder, left, right) for encoder in (parent, candidate))
     labelled = {
         panel.name: (species_precision(parent, panel), species_precision(candidate, panel))
         for panel in panels(store, batches[0].data_uri)
     }
-    on_chains = _both(parent, candidate, [lesson.on_chains for lesson in lessons])
+    far_left, far_right = _together([lesson.on_chains for lesson in lessons])
+    on_chains = retrieval(parent, far_left, far_right), retrieval(candidate, far_left, far_right)
     decision = decide(before, after, chains=on_chains, panels=labelled)
     metrics = {
         "before": recalls(before),
@@ -254,12 +255,10 @@ def _far_apart(reads: Sequences, placements: Placements) -> tuple[Sequences, Seq
     return reads.take(left), reads.take(right)
 
 
-def _both(
-    parent: EncoderModel, candidate: EncoderModel, pairs: Sequence[tuple[Sequences, Sequences]]
-) -> tuple[Retrieval, Retrieval]:
-    """The retrieval of these pairs before and after."""
+def _together(pairs: Sequence[tuple[Sequences, Sequences]]) -> tuple[Sequences, Sequences]:
+    """Left and right of the pairs of all batches."""
     left, right = (Sequences.concatenate(list(side)) for side in zip(*pairs, strict=True))
-    return retrieval(parent, left, right), retrieval(candidate, left, right)
+    return left, right
 
 
 def promote(registry: Registry, address: EncoderUri, version: str, reason: str) -> tuple[bool, str]:
