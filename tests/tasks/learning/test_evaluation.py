@@ -4,14 +4,15 @@ import pytest
 
 from tasks.encoders.sequences import Sequences
 from tasks.learning import evaluation
-from tasks.learning.evaluation import bootstrap_difference, retrieval
+from tasks.learning.evaluation import bootstrap_difference, retrieval, species_precision
+from tasks.learning.panel import Panel
 
 
 class Vectors:
     """Gives the vectors that it was given, left ones first."""
 
-    def __init__(self, left: np.ndarray, right: np.ndarray) -> None:
-        self._sides = [left.astype(np.float32), right.astype(np.float32)]
+    def __init__(self, *sides: np.ndarray) -> None:
+        self._sides = [side.astype(np.float32) for side in sides]
 
     def encode_sequences(self, sequences: Sequences) -> np.ndarray:
         return self._sides.pop(0)
@@ -43,6 +44,39 @@ def test_an_encoder_that_gives_all_reads_one_vector_finds_nothing() -> None:
     assert retrieval(Vectors(same, same), sequences(30), sequences(30)).recall(10) == 0
 
 
+def panel(species: np.ndarray) -> Panel:
+    return Panel("zoo", sequences(len(species)), species)
+
+
+def test_precision_is_that_of_brute_force_and_ties_count_against(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "BLOCK_ROWS", 7)
+    random = np.random.default_rng(0)
+    species = np.array(["ash", "birch", "cedar"])[random.integers(0, 3, 60)]
+    vectors = random.integers(-2, 3, (60, 3)) + 2 * (species == "ash")[:, None]  # many equal scores
+    found = species_precision(Vectors(vectors), panel(species), k=5)
+    for row, scores in enumerate(vectors @ vectors.T):
+        others = [other for other in range(60) if other != row]
+        others.sort(key=lambda other: (-scores[other], species[other] == species[row]))
+        assert found.shares[row] == np.mean(species[others[:5]] == species[row])
+    by_species = found.by_species()
+    assert list(by_species) == ["ash", "birch", "cedar"]
+    assert by_species["ash"] == found.of("ash").mean() > by_species["birch"]
+
+
+def test_neighbours_of_the_own_species_alone_are_all_that_is_asked() -> None:
+    species = np.repeat(["ash", "birch"], 30)
+    vectors = np.repeat(np.eye(2), 30, axis=0)
+    assert species_precision(Vectors(vectors), panel(species)).by_species() == {"ash": 1, "birch": 1}
+
+
+def test_an_encoder_that_gives_all_reads_one_vector_tells_no_species() -> None:
+    """Whose scores are equal but for rounding: the last columns of a product come out of another loop."""
+    species = np.repeat(["ash", "birch", "cedar"], [1000, 391, 12])
+    same = np.repeat(unit(np.random.default_rng(0).normal(size=(1, 192))), len(species), axis=0)
+    assert species_precision(Vectors(same), panel(species)).shares.max() == 0
+    assert retrieval(Vectors(same, same), sequences(1403), sequences(1403)).recall(100) == 0
+
+
 def test_a_clear_difference_is_above_zero_and_its_mirror_below() -> None:
     before, after = np.zeros(200), np.repeat([0.0, 1.0], [170, 30])
     better, worse = bootstrap_difference(before, after), bootstrap_difference(after, before)
@@ -63,3 +97,10 @@ def test_the_interval_is_that_of_the_normal_approximation() -> None:
     half_width = 1.96 * np.sqrt(0.3 * 0.7 / 1000)
     assert interval.low == pytest.approx(0.3 - half_width, abs=0.003)
     assert interval.high == pytest.approx(0.3 + half_width, abs=0.003)
+
+
+def test_surer_is_wider() -> None:
+    before, after = np.zeros(300), np.random.default_rng(1).integers(-3, 4, 300) / 10
+    usual, surer = (bootstrap_difference(before, after, confidence=c) for c in (0.95, 0.995))
+    assert surer.low < usual.low < usual.mean == surer.mean < usual.high < surer.high
+    assert surer.high - surer.low == pytest.approx(2 * 2.807 * after.std() / np.sqrt(300), rel=0.05)
