@@ -1,4 +1,4 @@
-"""``python -m tasks.encoders history|promote|rollback|diff --data-uri s3://… NAME [VERSION …]``: the registry."""
+"""``python -m tasks.encoders COMMAND --data-uri s3://… NAME [VERSION …]``: look into the registry, and steer it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for command, versions, text in (
         ("history", 0, "versions, and moves of the current one"),
+        ("batches", 0, "batches that are embedded with it, and which of them with an older version"),
         ("promote", 1, "make a version the current one"),
         ("rollback", 0, "make current what was before"),
         ("diff", 2, "fields in which the cards of two versions differ"),
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         registry = Registry(ObjectStore(), ObjectUri.parse(chosen.data_uri) / "encoders")
         if chosen.command == "history":
             lines = _history(registry, chosen.name)
+        elif chosen.command == "batches":
+            lines = _batches(registry, chosen.name)
         elif chosen.command == "diff":
             first, second = (registry.card(chosen.name, version) for version in chosen.versions)
             lines = _differences(first, second)
@@ -60,6 +63,13 @@ def _history(registry: Registry, name: str) -> Iterator[str]:
         yield f"{card['created_at']}  registered   {version}  parent {card['parent'] or '-'}{mark}"
     for move in registry.moves(name):
         yield f"{move.at}  {move.why:<11}  {move.version}  before {move.previous or '-'}  {move.reason}".rstrip()
+
+
+def _batches(registry: Registry, name: str) -> Iterator[str]:
+    current = registry.current(name)
+    for batch_id, version in sorted(registry.uses(name).items()):
+        mark = "" if version == current else f"  not comparable with batches of the current version, {current}"
+        yield f"{batch_id}  {version}{mark}"
 
 
 def _promote(registry: Registry, name: str, version: str) -> str:

@@ -1,9 +1,10 @@
 """The encoder registry: versions that never change, and one pointer that moves by conditional write.
 
 ``encoders/<name>/<version>/`` holds ``config.json``, ``model.safetensors``, tokenizer files where there are
-any, and ``card.json``, written last: a version without a card does not exist. A version is called
+any, ``replay.parquet``, and ``card.json``, written last: a version without a card does not exist. It is called
 ``v<generation>-<first 8 hex digits of the SHA-256 of its weights>``, so the same weights from the same parent
-are the same version however often they are registered. ``encoders/<name>/current.json`` names the promoted one.
+are the same version however often they are registered. ``encoders/<name>/current.json`` names the promoted one,
+``encoders/<name>/batches/`` the version that each batch is embedded with.
 
 The pointer also holds its own moves. In a second object they could disagree with it after an interruption; so a
 move and its record are one conditional write. The last MOVES_KEPT are kept, about 200 bytes each.
@@ -124,6 +125,15 @@ class Registry:
         places = (info.uri.key.split("/") for info in self._store.list(self._root / name))
         found = [key[-2] for key in places if key[-1] == CARD_FILE]
         return sorted(found, key=lambda version: (self.card(name, version)["created_at"], version))
+
+    def note_use(self, name: str, version: str, batch_id: str) -> None:
+        """Keep with the encoder that a batch is embedded with this version; its former version is forgotten."""
+        self._store.put_json(self._root / name / "batches" / f"{batch_id}.json", {"version": version})
+
+    def uses(self, name: str) -> dict[str, str]:
+        """The version that each batch is embedded with. Vectors of two versions are not comparable."""
+        objects = [info.uri for info in self._store.list(self._root / name / "batches")]
+        return {uri.name.removesuffix(".json"): str(self._store.get_json(uri)["version"]) for uri in objects}
 
     def _read(self, name: str) -> tuple[dict[str, Any] | None, str | None]:
         try:

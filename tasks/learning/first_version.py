@@ -36,7 +36,10 @@ def ensure_encoder(
     except FileNotFoundError:
         resolved = _resolve(store, batch, EncoderUri.parse(requested_uri), sample_reads)
     store.put_json(pin, {"requested": requested_uri, "uri": str(resolved)}, if_absent=True)
-    return str(store.get_json(pin)["uri"])
+    pinned = EncoderUri.parse(store.get_json(pin)["uri"])
+    if pinned.scheme == "registry" and pinned.version is not None:
+        Registry(store, batch.encoders).note_use(pinned.target, pinned.version, batch.batch_id)
+    return str(pinned)
 
 
 def needs_training(store: ObjectStore, batch: Batch, requested_uri: str) -> bool:

@@ -115,3 +115,18 @@ def test_a_pointer_that_forgot_its_oldest_moves_still_rolls_back(
     assert registry.rollback("tiny", expected=versions[2])
     assert registry.current("tiny") == versions[1]
     assert len(registry.moves("tiny")) == 2
+
+
+def test_batches_of_an_older_version_are_marked_as_not_comparable(
+    s3_root: str, registry: Registry, versions: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.promote("tiny", versions[0], expected=None)
+    for batch_id in ("b2", "b1"):
+        registry.note_use("tiny", versions[0], batch_id)
+    registry.promote("tiny", versions[1], expected=versions[0])
+    registry.note_use("tiny", versions[1], "b2")  # embedded anew
+    assert run(s3_root, "batches") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"b1  {versions[0]}  not comparable with batches of the current version, {versions[1]}",
+        f"b2  {versions[1]}",
+    ]

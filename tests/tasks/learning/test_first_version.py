@@ -37,6 +37,7 @@ def test_the_first_batch_trains_the_first_version(
     version = Registry(store, batch.encoders).current(name)
     assert uri == f"registry://{name}@{version}"
     assert store.get_json(batch.results / "encoder.json") == {"requested": f"registry://{name}", "uri": uri}
+    assert Registry(store, batch.encoders).uses(name) == {batch.batch_id: version}
     card = Registry(store, batch.encoders).card(name, str(version))
     assert card["data"]["batches"] == [batch.batch_id]
     assert card["data"]["reads"] == 600
