@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import torch
 from tasks.encoders.kmer import KmerMlp
 from tasks.encoders.sequences import Sequences
 from tasks.encoders.transformer import DnaTransformer
+from tasks.learning import contrastive
 from tasks.learning.contrastive import TrainingPlan, info_nce, train
 from tasks.learning.pairs import ReadWindows
 from tasks.reads.simulate import Library, random_genomes, simulate
@@ -84,3 +86,18 @@ def test_the_same_plan_gives_the_same_weights(reads_of: Callable[..., pa.Table])
         train(model, ReadWindows(sequences), plan, report=quiet)
         weights.append(model.layers[0].weight.detach().clone())
     assert torch.equal(*weights)
+
+
+def test_how_far_it_is_is_told_in_words_and_numbers(
+    reads_of: Callable[..., pa.Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contrastive, "REPORT_SECONDS", 0)
+    sequences = Sequences.from_arrow(reads_of(50)["sequence"])
+    plan = TrainingPlan(steps=4, pairs_per_step=8, learning_rate=1e-3, temperature=0.1, seed=1)
+    lines: list[str] = []
+    numbers: list[dict[str, Any]] = []
+    model = KmerMlp.untrained(sequences, seed=1)
+    train(model, ReadWindows(sequences), plan, report=lines.append, progress=numbers.append)
+    assert [line.partition(",")[0] for line in lines] == [f"step {step} of 4" for step in (1, 2, 3, 4)]
+    assert [told["percent"] for told in numbers] == [25, 50, 75, 100]
+    assert numbers[-1]["seconds_left"] == 0 and numbers[-1]["unit"] == "steps" and numbers[-1]["rate"] > 0
