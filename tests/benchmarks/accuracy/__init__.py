@@ -1,0 +1,1 @@
+"""How well each way to embed reads tells species apart and finds overlaps: ``make bench-accuracy``."""

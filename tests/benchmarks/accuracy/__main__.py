@@ -1,0 +1,82 @@
+"""``python -m tests.benchmarks.accuracy``: measure every cell and seed, print a table, write JSON and a figure.
+
+Cells run side by side, as many as there are cores, on one thread each. ``--length 500 --layout paired --seeds 1``
+measures one alone, in some two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.accuracy import genomes, minimap
+from tests.benchmarks.bench_daily_run import ROOT, machine
+from tests.benchmarks.kernel.ours import cores
+
+TARGET = ROOT / ".local" / "bench" / "accuracy.json"
+PACKAGES = ("numpy", "torch", "igraph", "parasail", "scikit-learn")
+
+
+def measure(cells: Sequence[tuple[int, bool, int]]) -> list[dict[str, Any]]:
+    """The rows of all cells: read length, paired, seed."""
+    # Before any process loads numpy or torch: they read it once.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(cores(), len(cells)), context) as pool:
+        return [row for rows in pool.map(_one, *zip(*cells, strict=True)) for row in rows]
+
+
+def main() -> None:
+    """Command line."""
+    from tests.benchmarks.accuracy import figure, tables
+
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.accuracy", description=__doc__)
+    parser.add_argument("--length", type=int, nargs="+", choices=(150, 500), default=(150, 500))
+    parser.add_argument("--layout", nargs="+", choices=("single", "paired"), default=("single", "paired"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=(1, 2, 3))
+    parser.add_argument("--json", type=Path, default=TARGET)
+    options = parser.parse_args()
+    genomes.fetch([*genomes.TRAINED, *genomes.UNSEEN])
+    minimap.fetch()
+    began, about = time.monotonic(), machine()
+    layouts = [layout == "paired" for layout in options.layout]
+    rows = measure([*product(options.length, layouts, options.seeds)])
+    result = {
+        "measured_on": datetime.now(UTC).date().isoformat(),
+        "machine": about,
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in PACKAGES},
+        "genomes": genomes.provenance(),
+        "seconds": round(time.monotonic() - began, 1),
+        "rows": rows,
+    }
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(result, indent=1) + "\n")
+    figure.draw(rows, options.json.with_suffix(".svg"))
+    print(f"{about['cpu']}, {about['cores']} cores; {result['seconds']:.0f} s in all\n")
+    print(tables.text_of(rows))
+    print(f"\nwritten to {options.json} and {options.json.with_suffix('.svg')}")
+
+
+def _one(length: int, paired: bool, seed: int) -> list[dict[str, Any]]:
+    """In a process of its own."""
+    from tests.benchmarks.accuracy.cell import Cell, measure
+    from tests.benchmarks.accuracy.reads import Panel
+
+    trained, unseen = Panel.of(genomes.TRAINED), Panel.of(genomes.UNSEEN)
+    return measure(Cell(length, paired, seed), trained, unseen)
+
+
+if __name__ == "__main__":
+    main()
