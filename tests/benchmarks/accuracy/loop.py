@@ -105,7 +105,7 @@ def pairs_of(reads: Reads, edges: Edges = NO_EDGES, placements: Placements = NO_
     return Mixture.of(batch_pairs(pa.chunked_array([reads.ids]), reads.sequences, edges, placements))
 
 
-def oracle_pairs(reads: Reads, *, seed: int) -> PairSource:
+def oracle_pairs(reads: Reads, *, seed: int) -> ReadPairs:
     """Pairs of reads from anywhere on one genome, which only the simulation knows."""
     random = np.random.default_rng(seed)
     order = np.argsort(reads.species, kind="stable")
