@@ -59,12 +59,11 @@ class SpeciesPrecision:
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference and its confidence interval, of 95 % unless it says otherwise."""
+    """A difference and its 95 % confidence interval."""
 
     low: float
     mean: float
     high: float
-    confidence: float = 0.95
 
 
 def retrieval(encoder: EncoderModel, left: Sequences, right: Sequences) -> Retrieval:
@@ -99,9 +98,7 @@ def species_precision(encoder: EncoderModel, panel: Panel, *, k: int = 10) -> Sp
     return SpeciesPrecision(k, shares, panel.species)
 
 
-def bootstrap_difference(
-    before: np.ndarray, after: np.ndarray, *, confidence: float = 0.95, seed: int = 0
-) -> Interval:
+def bootstrap_difference(before: np.ndarray, after: np.ndarray, *, seed: int = 0) -> Interval:
     """Mean of ``after - before`` per template (or read), and its interval over them drawn anew with replacement.
 
     They are paired, so what makes some of them hard for both encoders cancels. Values are few (hits differ by -1
@@ -110,9 +107,8 @@ def bootstrap_difference(
     values, counts = np.unique(after - before, return_counts=True)
     total = counts.sum()
     drawn = np.random.default_rng(seed).multinomial(total, counts / total, size=BOOTSTRAP_DRAWS)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn @ values / total, [tail, 1 - tail])
-    return Interval(float(low), float(np.mean(after - before)), float(high), confidence)
+    low, high = np.quantile(drawn @ values / total, [0.025, 0.975])
+    return Interval(float(low), float(np.mean(after - before)), float(high))
 
 
 def _scores(vectors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -97,10 +97,3 @@ def test_the_interval_is_that_of_the_normal_approximation() -> None:
     half_width = 1.96 * np.sqrt(0.3 * 0.7 / 1000)
     assert interval.low == pytest.approx(0.3 - half_width, abs=0.003)
     assert interval.high == pytest.approx(0.3 + half_width, abs=0.003)
-
-
-def test_surer_is_wider() -> None:
-    before, after = np.zeros(300), np.random.default_rng(1).integers(-3, 4, 300) / 10
-    usual, surer = (bootstrap_difference(before, after, confidence=c) for c in (0.95, 0.995))
-    assert surer.low < usual.low < usual.mean == surer.mean < usual.high < surer.high
-    assert surer.high - surer.low == pytest.approx(2 * 2.807 * after.std() / np.sqrt(300), rel=0.05)

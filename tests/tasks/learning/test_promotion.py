@@ -14,7 +14,7 @@ from tasks.learning.contrastive import TrainingPlan, train
 from tasks.learning.evaluation import Retrieval, SpeciesPrecision, retrieval, species_precision
 from tasks.learning.pairs import PairSource, ReadPairs, ReadWindows
 from tasks.learning.panel import Panel
-from tasks.learning.promotion import Decision, decide
+from tasks.learning.promotion import MAX_SPECIES_LOSS, Decision, decide
 from tasks.reads.simulate import Genome, Library, random_genomes, simulate
 
 
@@ -112,6 +112,22 @@ def test_a_small_loss_of_one_species_is_let_pass_and_of_all_is_not() -> None:
     assert one.reason.endswith("; not worse in 3 other comparison(s)")
     both = decide(WORSE, BETTER, panels={"trees": (before, precision(ash=noisy(0.485), birch=noisy(0.485)))})
     assert "is worse: precision@10 of 400 reads of panel trees 0.5000 before, 0.4850" in both.reason
+
+
+@pytest.mark.parametrize(("loss", "refused"), [(0.0, 0), (MAX_SPECIES_LOSS / 2, 0), (0.1, 15)])
+def test_what_200_reads_cannot_tell_from_chance_is_let_pass(loss: float, refused: int) -> None:
+    """Shares that differ by 0.2 from read to read; between real encoders they did by 0.1 to 0.3."""
+    random = np.random.default_rng(5)
+    decisions = []
+    for _ in range(15):
+        before = {name: random.integers(3, 8, 200) / 10 for name in ("ash", "elm")}
+        after = {name: shares + random.integers(-3, 4, 200) / 10 for name, shares in before.items()}
+        after["elm"] -= loss
+        decisions.append(decide(WORSE, BETTER, panels={"trees": (precision(**before), precision(**after))}))
+    lost = [
+        check for decision in decisions for check in decision.checks if check.of.startswith("reads of elm")
+    ]
+    assert [check.verdict for check in lost].count("refused") == refused
 
 
 def test_every_panel_is_asked() -> None:
