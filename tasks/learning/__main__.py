@@ -22,10 +22,13 @@ from tasks.object_store import ObjectStore
 def main(arguments: list[str] | None = None) -> int:
     """Retrain, and print the summary as one line of JSON; one sentence and an exit status of its kind where not."""
     chosen = _parser().parse_args(arguments)
+    in_ray_job = "RAY_ADDRESS" in os.environ
     try:
+        if not in_ray_job and (chosen.workers > 1 or chosen.tune):
+            raise InvalidInput("--workers and --tune need a Ray cluster: submit this command to one as a job")
         batches = tuple(Batch(chosen.data_uri, batch_id) for batch_id in chosen.batch_id)
         job = Job(batches, propose=chosen.propose, checkpoint_seconds=chosen.checkpoint_seconds)
-        summary = (_on_ray if "RAY_ADDRESS" in os.environ else _here)(job, chosen)
+        summary = _on_ray(job, chosen) if in_ray_job and not _is_published(job) else _here(job)
     except StrandloopError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
@@ -35,11 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _here(job: Job, chosen: argparse.Namespace) -> dict[str, Any]:
-    if chosen.workers > 1 or chosen.tune:
-        raise InvalidInput("--workers and --tune need a Ray cluster: submit this command to one as a job")
+def _here(job: Job) -> dict[str, Any]:
     summary = job.run(report=lambda line: print(line, file=sys.stderr, flush=True))
-    assert summary is not None  # there is one process
+    assert summary is not None  # this process is the first of one
     return summary
 
 
@@ -47,12 +48,13 @@ def _on_ray(job: Job, chosen: argparse.Namespace) -> dict[str, Any]:
     import ray
 
     from tasks.learning.on_ray import retrain_on_ray, worker_resources
-    from tasks.learning.search import search_plan
 
     # Threads that sleep while they wait: on a node that does other work too, spinning was 4 times slower.
     ray.init(address="auto", runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}})
     search = None
-    if chosen.tune and not _is_published(job):
+    if chosen.tune:
+        from tasks.learning.search import search_plan
+
         search = search_plan(
             job,
             trials=chosen.trials,

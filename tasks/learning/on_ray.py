@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayActorError
@@ -21,9 +21,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tasks.errors import InvalidInput, StrandloopError
 from tasks.learning.job import Job
-from tasks.learning.search import Search
 from tasks.learning.workers import Workers
 from tasks.progress import PROGRESS_MARK
+
+if TYPE_CHECKING:  # Ray Tune is loaded only where it searches
+    from tasks.learning.search import Search
 
 MAX_CPUS = 2  # of a worker: what the plans were measured on, half a minute to two
 MAX_LOST = 3
@@ -44,7 +46,7 @@ def retrain_on_ray(job: Job, *, workers: int = 1, search: Search | None = None) 
     asked = worker_resources(ray.nodes(), workers)
     with _told_here() as told, tempfile.TemporaryDirectory(prefix="strandloop-training-") as directory:
         trainer = TorchTrainer(
-            _work,
+            _work,  # type: ignore[arg-type]  # Ray's annotation leaves the answer out
             train_loop_config={"job": job, "search": search, "told": told},
             torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if asked["GPU"] else "gloo"),
             scaling_config=ScalingConfig(
@@ -57,7 +59,7 @@ def retrain_on_ray(job: Job, *, workers: int = 1, search: Search | None = None) 
             ),
         )
         try:
-            answer: dict[str, Any] = trainer.fit().return_value
+            answer: dict[str, Any] = trainer.fit().return_value  # type: ignore[attr-defined]  # the first worker's
         except TrainingFailedError as error:
             raise TrainingLost(f"the training was given up: {error}") from error
     if "refused" in answer:

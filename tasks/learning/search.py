@@ -150,7 +150,7 @@ def _tried(
             ),
         )
         outcome = tuner.fit()
-    metrics = [result.metrics or {} for result in outcome]
+    metrics = [outcome[number].metrics or {} for number in range(len(outcome))]
     for each in metrics:
         if "refused" in each:
             raise InvalidInput(each["refused"])

@@ -34,9 +34,9 @@ from tasks.encoders.sequences import Sequences
 from tasks.object_store import ObjectStore
 from tasks.reads.simulate import Library, random_genomes, simulate
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
-ONCE_SECONDS = 200
+ONCE_SECONDS = 280
 READS = 600
 
 
