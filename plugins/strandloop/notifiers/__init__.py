@@ -1,0 +1,1 @@
+"""Notifiers: what people are told of a task, beyond its state."""

@@ -1,0 +1,1 @@
+"""Drift: whether a batch looks like the batches before it."""

@@ -1,0 +1,176 @@
+"""A batch beside earlier ones: how many of its reads are elsewhere, and whether people should look.
+
+Two histograms of the nearest neighbour's cosine are compared by their Kolmogorov-Smirnov distance, the largest
+difference of the two cumulative shares (Massey 1951, doi:10.1080/01621459.1951.10500769). It was preferred to the
+population stability index and the Jensen-Shannon divergence because it is itself a share of reads, which a person
+can picture and which a share can be compared with; because it does not depend on the bins; and because there is a
+bound for what chance alone makes of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.drift.profile import COSINE_EDGES, Profile
+
+ALONE, LARGEST, CLUSTERS = "alone", "in the largest cluster", "clusters of two or more"
+CHANCE = 0.01
+"""How often chance alone may exceed what :func:`by_chance` allows."""
+OTHER_DEPTH = 1.5
+"""The verdict mentions the number of reads where it is so many times that of the earlier batches, or less."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of the batch, and the range of the same of the earlier ones.
+
+    :param per: reads that the number is counted for: 1 where it is a share, 1,000 where it is a count.
+    :param limits: a warning begins outside of them; None where the number is only shown.
+    """
+
+    name: str
+    per: int
+    value: float
+    lowest: float
+    highest: float
+    limits: tuple[float, float] | None
+
+    @property
+    def is_drift(self) -> bool:
+        """Whether the value is outside its limits."""
+        return self.limits is not None and not self.limits[0] <= self.value <= self.limits[1]
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far the histograms of two times are apart, in shares of reads, 0 to 1.
+
+    :param value: the largest difference of the cumulative shares; it is at ``cosine``: ``share`` of the batch's
+        reads have a nearest neighbour below it, and ``share_before`` of the reads of the earlier batches.
+    :param by_chance: two samples of the same reads may be so far apart.
+    """
+
+    value: float
+    by_chance: float
+    cosine: float
+    share: float
+    share_before: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of it; without ``distance`` and ``measures`` where there was nothing to compare with.
+
+    :param threshold: share of reads, 0 to 1, from which a difference beyond chance is a warning.
+    :param verdict: the sentence for people.
+    """
+
+    warning: bool
+    verdict: str
+    threshold: float
+    distance: Distance | None = None
+    measures: tuple[Measure, ...] = ()
+
+
+def compare(batch: Profile, earlier: Sequence[Profile], *, threshold: float) -> Comparison:
+    """Compare a batch with earlier ones, each of which counts the same.
+
+    :param earlier: of the batch's own encoder version and number of neighbours; ValueError for any other.
+    """
+    if any((one.encoder_revision, one.k) != (batch.encoder_revision, batch.k) for one in earlier):
+        raise ValueError("profiles of another encoder version or number of neighbours are not comparable")
+    if batch.reads < 2:
+        return Comparison(False, f"No verdict: batch {batch.batch_id} has a single read.", threshold)
+    if not earlier:
+        verdict = (
+            f"No verdict: batch {batch.batch_id} is the first with encoder {batch.encoder_uri} and {batch.k} "
+            "neighbours for each read. Similarities of other versions are not comparable."
+        )
+        return Comparison(False, verdict, threshold)
+    distance = _distance(batch, earlier)
+    measures = tuple(_measures(batch, earlier, room=threshold + distance.by_chance))
+    far = distance.value > threshold + distance.by_chance
+    warning = far or any(measure.is_drift for measure in measures)
+    words = _what_is_unlike(distance, far, measures) if warning else _what_is_alike(distance)
+    before = "the batch before it" if len(earlier) == 1 else f"the {len(earlier)} batches before it"
+    verdict = f"Batch {batch.batch_id} is {'un' if warning else ''}like {before}: {words}."
+    return Comparison(warning, verdict + _depth(batch, earlier), threshold, distance, measures)
+
+
+def mean_histogram(earlier: Sequence[Profile]) -> np.ndarray:
+    """Shares of reads by the cosine of their nearest neighbour, each batch counting the same: float64 (200,)."""
+    return np.mean([np.array(one.nearest) / one.reads for one in earlier], axis=0)
+
+
+def by_chance(batch: Profile, earlier: Sequence[Profile]) -> float:
+    """How far apart two samples of the same reads are by chance in not more than :data:`CHANCE` of cases.
+
+    The bound of Dvoretzky, Kiefer and Wolfowitz with Massart's constant (1990, doi:10.1214/aop/1176990746). Two
+    reads that are each other's nearest neighbour have one cosine between them, so half the reads are counted.
+    """
+    variance = 2 / batch.reads + sum(2 / one.reads for one in earlier) / len(earlier) ** 2
+    return math.sqrt(math.log(2 / CHANCE) / 2 * variance)
+
+
+def _distance(batch: Profile, earlier: Sequence[Profile]) -> Distance:
+    here = np.cumsum(batch.nearest) / batch.reads
+    before = np.cumsum(mean_histogram(earlier))
+    widest = int(np.argmax(np.abs(here - before)))
+    return Distance(
+        value=float(abs(here[widest] - before[widest])),
+        by_chance=by_chance(batch, earlier),
+        cosine=round(float(COSINE_EDGES[widest + 1]), 2),
+        share=float(here[widest]),
+        share_before=float(before[widest]),
+    )
+
+
+def _measures(batch: Profile, earlier: Sequence[Profile], *, room: float) -> Iterator[Measure]:
+    """:param room: a share may be so far outside the range of the earlier ones."""
+    for name, per, count in (
+        (ALONE, 1, lambda one: one.alone),
+        (LARGEST, 1, lambda one: one.largest),
+        (CLUSTERS, 1000, lambda one: one.clusters),
+    ):
+        before = [per * count(one) / one.reads for one in earlier]
+        limits = (min(before) - room, max(before) + room) if per == 1 else None
+        yield Measure(name, per, per * count(batch) / batch.reads, min(before), max(before), limits)
+
+
+def _what_is_unlike(distance: Distance, far: bool, measures: Sequence[Measure]) -> str:
+    found = [
+        f"{measure.value:.1%} of its reads are {measure.name}, where {_range(measure)} were"
+        for measure in measures
+        if measure.is_drift
+    ]
+    if far:
+        found.insert(
+            0,
+            f"{distance.share:.1%} of its reads have a nearest neighbour of cosine below {distance.cosine:.2f}, "
+            f"where {distance.share_before:.1%} had",
+        )
+    return "; ".join(found)
+
+
+def _what_is_alike(distance: Distance) -> str:
+    return f"the similarities of at most {distance.value:.1%} of its reads are others"
+
+
+def _range(measure: Measure) -> str:
+    low, high = f"{measure.lowest:.1%}", f"{measure.highest:.1%}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _depth(batch: Profile, earlier: Sequence[Profile]) -> str:
+    """More reads of the same genomes lie nearer to each other, whatever the reads are of."""
+    times = batch.reads / float(np.mean([one.reads for one in earlier]))
+    if 1 / OTHER_DEPTH < times < OTHER_DEPTH:
+        return ""
+    return (
+        f" It has {times:.2g} times their number of reads, which alone moves similarities: the more reads of "
+        "a genome, the nearer the nearest."
+    )
