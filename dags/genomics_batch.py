@@ -14,6 +14,7 @@ from typing import Any
 from airflow.sdk import Asset, Param, dag, task
 
 from strandloop.final_errors import fail_once
+from strandloop.notifiers.warning import WarningNotifier
 from strandloop.operators.parallel_cluster import EnsureClusterOperator, ReleaseClusterOperator
 from strandloop.operators.ray_jobs import RayJobOperator
 from strandloop.operators.slurm import SlurmJobOperator
@@ -180,6 +181,15 @@ PARAMS = {
         maximum=1,
         title="Lowest identity of an overlap",
         description="0.75 for long reads with many errors.",
+        section="Similarity",
+    ),
+    "drift_threshold": Param(
+        0.1,
+        type="number",
+        minimum=0,
+        maximum=1,
+        title="Drift that people are told of (share of reads)",
+        description="A warning goes out where more reads than that are unlike those of earlier batches.",
         section="Similarity",
     ),
     "cluster": Param(
@@ -430,6 +440,13 @@ def genomics_batch() -> None:
         outlet_events[SIMILARITY_GRAPH].extra = {"data_uri": data_uri, "batch_id": batch_id}
         return summary
 
+    @task(on_success_callback=WarningNotifier())
+    @fail_once
+    def drift(data_uri: str, batch_id: str, params: Any = None) -> dict[str, Any]:
+        from tasks.drift.measure import measure_drift
+
+        return measure_drift(data_uri, batch_id, threshold=params["drift_threshold"])
+
     @task(trigger_rule="none_failed")
     @fail_once
     def cost_report(
@@ -473,7 +490,7 @@ def genomics_batch() -> None:
         >> align_pairs
         >> collect_graph
         >> published
-        >> costed
+        >> [costed, drift(*where)]
         >> report(*where)
     )
     # A cluster that could not be deleted costs money: the run says so by failing.

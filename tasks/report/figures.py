@@ -186,21 +186,38 @@ def similarity(nearest: np.ndarray, every: np.ndarray, edges: np.ndarray) -> str
     :param nearest: int (400,); ``every`` is the same. Shown by ones, twos or fours, so that they can be seen.
     :param edges: float (401,).
     """
+    layers = {"all neighbours": every, "nearest neighbour": nearest}
+    return _shares(layers, edges, "Cosine of two neighbours", "Share of neighbours (%)")
+
+
+def drift(batch: np.ndarray, earlier: np.ndarray, edges: np.ndarray) -> str:
+    """Cosine of the nearest neighbour in this batch and in earlier ones, as fractions per bin.
+
+    :param batch: int (200,), reads; ``earlier`` is float (200,), all zero where there are none.
+    :param edges: float (201,).
+    """
+    layers = {"earlier batches": earlier} if earlier.any() else {}
+    return _shares(
+        {**layers, "this batch": batch}, edges, "Cosine of the nearest neighbour", "Share of reads (%)"
+    )
+
+
+def _shares(layers: Mapping[str, np.ndarray], edges: np.ndarray, x_label: str, y_label: str) -> str:
+    """Histograms by name, each in percent of its sum: the last is a line, one before it is filled."""
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes("Cosine of two neighbours", "Share of neighbours (%)", size=(7.4, 2.5))
-        shown = np.flatnonzero(every)
-        low, high = (int(shown[0]), int(shown[-1]) + 1) if len(shown) else (len(every) - 1, len(every))
+        figure, axes = _axes(x_label, y_label, size=(7.4, 2.5))
+        bins = len(edges) - 1
+        shown = np.flatnonzero(sum(layers.values()))
+        low, high = (int(shown[0]), int(shown[-1]) + 1) if len(shown) else (bins - 1, bins)
         step = next(step for step in (1, 2, 4) if high - low <= 100 * step)
         low, high = low // step * step, -(-high // step) * step
         grouped = edges[low : high + 1 : step]
-        for counts, colour, label, filled in (
-            (every, BEFORE, "all neighbours", True),
-            (nearest, AFTER, "nearest neighbour", False),
-        ):
-            share = counts[low:high].reshape(-1, step).sum(axis=1) * 100 / max(int(counts.sum()), 1)
-            axes.stairs(
-                share, grouped, fill=filled, color=colour, label=label, linewidth=0 if filled else 1.3
-            )
+        for number, (label, counts) in enumerate(layers.items(), start=1):
+            share = counts[low:high].reshape(-1, step).sum(axis=1) * 100 / (counts.sum() or 1)
+            if number == len(layers):
+                axes.stairs(share, grouped, color=AFTER, label=label, linewidth=1.3)
+            else:
+                axes.stairs(share, grouped, fill=True, color=BEFORE, label=label, linewidth=0)
         _pad(axes, grouped)
         axes.legend(loc="upper left")
         return _svg(figure)

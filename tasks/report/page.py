@@ -23,6 +23,7 @@ from tasks.errors import StorageError
 from tasks.object_store import ObjectStore
 from tasks.overlaps import PREFIX as OVERLAPS
 from tasks.report import figures
+from tasks.report.drift import drift_section
 from tasks.report.neighbourhoods import COSINE_EDGES, measure
 from tasks.report.provenance import provenance
 from tasks.report.quality import quality_section
@@ -95,6 +96,7 @@ def _gather(store: ObjectStore, batch: Batch) -> dict[str, Any]:
             similarity.nearest_histogram, similarity.all_histogram, COSINE_EDGES
         ),
         "inside": graph.inside,
+        "drift": drift_section(json.loads(_fetch(store, batch, "drift", "drift.json"))),
         "clusters": graph.clusters,
         "cluster_count": len(graph.sizes),
         "singletons": int(np.count_nonzero(graph.sizes == 1)),

@@ -24,6 +24,7 @@ from hpc_jobs.store import Shard, StoreManifest, shard_bytes
 from tasks import results
 from tasks.batches import Batch, BatchRequest, record_request
 from tasks.cost.report import cost_report
+from tasks.drift.measure import measure_drift
 from tasks.object_store import ObjectStore
 from tasks.reads.accounting import QualityAccounting
 from tasks.reads.block import QuarantinedRecord, ReadBlock
@@ -177,6 +178,7 @@ def publish_demo(
         shards=tuple(shards),
     )
     store.put_json(batch.results / "embeddings" / "manifest.json", manifest.to_json())
+    measure_drift(data_uri, batch_id, threshold=0.1)
     return demo
 
 
@@ -229,6 +231,7 @@ def _publish_graph(
     details = {
         "clusters": len(found.sizes),
         "largest": int(found.sizes[0]),
+        "singletons": int(np.count_nonzero(found.sizes == 1)),
         "modularity": found.modularity,
         "method": METHOD,
     }

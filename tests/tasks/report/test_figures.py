@@ -36,6 +36,9 @@ DRAWINGS: dict[str, Callable[[], str]] = {
     "one similarity": lambda: figures.similarity(ONE, ONE, COSINE_EDGES),
     "lowest similarity": lambda: figures.similarity(LOW, LOW + ONE, COSINE_EDGES),
     "wide similarity": lambda: figures.similarity(ONE, np.ones(400, np.int64), COSINE_EDGES),
+    "drift": lambda: figures.drift(np.arange(200), np.arange(200)[::-1] / 19_900, COSINE_EDGES[::2]),
+    "drift of a first batch": lambda: figures.drift(np.arange(200), np.zeros(200), COSINE_EDGES[::2]),
+    "drift of a single read": lambda: figures.drift(np.zeros(200, int), np.zeros(200), COSINE_EDGES[::2]),
     "map": lambda: figures.read_map(np.arange(60.0).reshape(30, 2), np.arange(30) % 12),
     "map of one read": lambda: figures.read_map(np.zeros((1, 2)), np.zeros(1, np.int32)),
 }
@@ -57,7 +60,7 @@ def test_a_figure_is_a_document_of_its_own(name: str) -> None:
     assert "DejaVu" not in text
 
 
-@pytest.mark.parametrize("name", ["quality", "lengths", "long reads", "similarity", "map"])
+@pytest.mark.parametrize("name", ["quality", "lengths", "long reads", "similarity", "drift", "map"])
 def test_the_same_numbers_give_the_same_bytes(name: str) -> None:
     assert DRAWINGS[name]() == DRAWINGS[name]()
 
@@ -68,6 +71,11 @@ def test_long_reads_are_shown_on_a_logarithmic_axis() -> None:
     text = svg_of(figures.lengths(counts, counts, SHORTEST_OF_BIN))
     ticks = {label.strip() for label in re.findall(r">\s*([\d,]+)\s*</text>", text)}
     assert {"1,000", "10,000"} <= ticks
+
+
+def test_a_first_batch_is_shown_without_earlier_ones() -> None:
+    assert "earlier batches" in svg_of(DRAWINGS["drift"]())
+    assert "earlier batches" not in svg_of(DRAWINGS["drift of a first batch"]())
 
 
 def test_large_clusters_are_numbered_as_in_the_table() -> None:

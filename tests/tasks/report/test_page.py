@@ -93,6 +93,39 @@ def test_verified_overlaps_are_among_the_numbers_where_pairs_were_aligned(
     assert read_page(demo)[1].headline["Verified overlaps"] == entry
 
 
+def test_a_first_batch_is_beside_none(finished_batch: Any) -> None:
+    _, page = read_page(finished_batch)
+    assert (
+        "No verdict: batch 2026-11-20 is the first with encoder registry://kmer-mlp@v2-1a2b3c4d" in page.text
+    )
+    assert "drift-table" not in page.tables
+
+
+def test_a_batch_is_shown_beside_the_ones_before_it(publish_batch: Any, simulate: Any) -> None:
+    publish_batch({"s": simulate(60, [0.5], seed=3)}, batch_id="2026-11-18")
+    publish_batch({"s": simulate(60, [0.5], seed=4)}, batch_id="2026-11-19")
+    demo = publish_batch({"s": simulate(60, [0.5], seed=5)})
+    build_report(demo.data_uri, demo.batch_id)
+    page = read_page(demo)[1]
+    drift = ObjectStore().get_json(Batch(demo.data_uri, demo.batch_id).results / "drift" / "drift.json")
+    distance, (alone, largest, clusters) = drift["comparison"]["distance"], drift["comparison"]["measures"]
+    assert drift["comparison"]["verdict"] in page.text
+    assert "Earlier batches are 2026-11-18, 2026-11-19:" in page.text
+    rows = {row[0]: row[1:] for row in page.tables["drift-table"][1:]}
+    assert rows["Reads in the largest cluster"][:2] == [
+        f"{largest['value']:.1%}",
+        f"{largest['lowest']:.1%} to {largest['highest']:.1%}",
+    ]
+    assert rows["Clusters of two or more, per 1,000 reads"] == [
+        f"{clusters['value']:.2f}",
+        f"{clusters['lowest']:.2f} to {clusters['highest']:.2f}",
+        "",
+    ]
+    assert rows["Reads alone"][2] == f"above {alone['limits'][1]:.1%}"
+    nearest = next(row for name, row in rows.items() if name.startswith("Reads with a nearest neighbour"))
+    assert nearest[:2] == [f"{distance['share']:.1%}", f"{distance['share_before']:.1%}"]
+
+
 def test_every_record_is_accounted_for(finished_batch: Any) -> None:
     header, *rows, total = read_page(finished_batch)[1].tables["accounting"]
     names = header[4:8]
@@ -165,7 +198,7 @@ def test_the_page_loads_nothing(finished_batch: Any) -> None:
     assert not {"script", "link", "iframe", "object", "embed", "base"} & set(page.tags)
     assert all(value.startswith("data:image/") for tag, _, value in page.references if tag != "a")
     assert not re.search(r"@import|url\(", body)
-    assert page.tags.count("img") == 8
+    assert page.tags.count("img") == 9
 
 
 def test_a_second_run_changes_nothing(finished_batch: Any) -> None:
@@ -212,7 +245,7 @@ def test_a_sample_without_reads_is_in_the_table(
     assert empty == ["empty", "0", "0", "0.0 %", "0", "0", "0", "0", "0", "0", "0"]
 
 
-@pytest.mark.parametrize("result", ["quality", "reads", "graph", "clusters", "cost"])
+@pytest.mark.parametrize("result", ["quality", "reads", "graph", "clusters", "drift", "cost"])
 def test_a_missing_result_is_named(
     publish_batch: Callable[..., Any], simulate: Callable[..., str], result: str
 ) -> None:
