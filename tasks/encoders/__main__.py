@@ -68,7 +68,9 @@ def _history(registry: Registry, name: str) -> Iterator[str]:
 def _batches(registry: Registry, name: str) -> Iterator[str]:
     current = registry.current(name)
     for batch_id, version in sorted(registry.uses(name).items()):
-        mark = "" if version == current else f"  not comparable with batches of the current version, {current}"
+        mark = (
+            "" if version == current else f"  not comparable with batches of the current version, {current}"
+        )
         yield f"{batch_id}  {version}{mark}"
 
 
