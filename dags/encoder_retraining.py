@@ -51,6 +51,37 @@ PARAMS = {
         description="If an encoder is promoted, these batches are computed anew with it. Vectors of two versions "
         "cannot be compared.",
     ),
+    "workers": Param(
+        1,
+        type="integer",
+        minimum=1,
+        maximum=64,
+        title="Workers that train together",
+        description="Each draws pairs of its own, so that a step sees so many times as many.",
+        section="Training",
+    ),
+    "tune": Param(
+        False,
+        type="boolean",
+        title="Search for a better plan first",
+        description="Ray Tune tries learning rates, temperatures and steps on a part of the training reads.",
+        section="Training",
+    ),
+    "tune_trials": Param(4, type="integer", minimum=1, maximum=1000, title="Trials", section="Training"),
+    "tune_budget_usd": Param(
+        1.0,
+        type="number",
+        exclusiveMinimum=0,
+        title="Dollars that the search may cost",
+        section="Training",
+    ),
+    "instance_type": Param(
+        "c7i.2xlarge",
+        type="string",
+        title="Instance type of a Ray worker",
+        description="Whose price the search counts with.",
+        section="Training",
+    ),
     "ray_conn_id": Param("ray", type="string", title="HTTP connection of the Ray cluster"),
 }
 
@@ -84,14 +115,14 @@ def encoder_retraining() -> None:
     @task
     @fail_once
     def training_jobs(params: Any = None, triggering_asset_events: Any = None) -> list[list[str]]:
-        from tasks.learning.request import training_jobs
+        from tasks.learning.request import options, training_jobs
 
         return training_jobs(
             params["data_uri"],
             params["batch_id"],
             [event.extra for event in triggering_asset_events[SIMILARITY_GRAPH]],
             min_new_reads=params["min_new_reads"],
-            options=["--propose"] if params["approval"] else [],
+            options=options(params),
         )
 
     @task

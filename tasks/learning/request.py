@@ -54,6 +54,17 @@ def training_jobs(
     return jobs
 
 
+def options(params: Mapping[str, Any]) -> list[str]:
+    """The options of ``python -m tasks.learning`` that the DAG's parameters ask for."""
+    chosen = ["--workers", str(params["workers"])]
+    if params["approval"]:
+        chosen.append("--propose")
+    if params["tune"]:
+        chosen += ["--tune", "--trials", str(params["tune_trials"])]
+        chosen += ["--budget-usd", str(params["tune_budget_usd"]), "--instance-type", params["instance_type"]]
+    return chosen
+
+
 def waiting_batches(store: ObjectStore, data_uri: str) -> dict[str, dict[Batch, int]]:
     """The reads of every batch that waits, by encoder, without its version, and batch.
 

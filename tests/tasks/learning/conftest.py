@@ -14,6 +14,8 @@ import torch
 from tasks import results
 from tasks.batches import Batch
 from tasks.encoders.protocol import load_encoder
+from tasks.learning import plans
+from tasks.learning.contrastive import TrainingPlan
 from tasks.object_store import ObjectStore
 
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
@@ -99,3 +101,10 @@ def publish_batch(store: ObjectStore, batch: Batch) -> Callable[[pa.Table, str],
             results.publish(store, batch.results / prefix, bodies, {})
 
     return publish
+
+
+@pytest.fixture
+def small_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first version that has hardly learnt anything yet."""
+    plan = TrainingPlan(steps=2, pairs_per_step=128, learning_rate=2e-3, temperature=0.1, seed=1)
+    monkeypatch.setattr(plans, "FIRST_PLANS", {"kmer-mlp": plan})

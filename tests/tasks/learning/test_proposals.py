@@ -19,7 +19,11 @@ from tasks.object_store import ObjectStore
 
 @pytest.fixture
 def proposed(
-    store: ObjectStore, batch: Batch, reads_of: Callable[..., pa.Table], publish_batch: Callable[..., None]
+    small_plan: None,
+    store: ObjectStore,
+    batch: Batch,
+    reads_of: Callable[..., pa.Table],
+    publish_batch: Callable[..., None],
 ) -> list[dict[str, Any]]:
     """A better encoder that waits for a person."""
     reads = reads_of(600, length=100)

@@ -5,7 +5,8 @@ import pytest
 from tasks import results
 from tasks.batches import Batch
 from tasks.errors import InvalidBatch, InvalidInput
-from tasks.learning.request import training_jobs
+from tasks.learning.__main__ import _parser
+from tasks.learning.request import options, training_jobs
 from tasks.object_store import ObjectStore
 
 
@@ -72,3 +73,15 @@ def test_what_was_learnt_from_or_is_gone_waits_no_longer(
     assert job[-2:] == ["--batch-id", "b3"]
     notes = [info.uri.name for info in store.list(Batch(s3_root, "b1").root / "retraining")]
     assert notes == ["b3.json"]
+
+
+def test_the_parameters_become_options_that_the_command_knows() -> None:
+    params = {"workers": 2, "approval": False, "tune": False}
+    tuned = {"tune_trials": 3, "tune_budget_usd": 0.5, "instance_type": "g6.xlarge"}
+    assert options(params) == ["--workers", "2"]
+    for asked in (params, params | {"approval": True, "tune": True} | tuned):
+        (command,) = training_jobs("s3://data", "b1", [], options=options(asked))
+        chosen = _parser().parse_args(command[3:])
+        assert (chosen.batch_id, chosen.workers, chosen.tune) == (["b1"], 2, asked["tune"])
+        assert chosen.propose == asked["approval"]
+    assert (chosen.trials, chosen.budget_usd, chosen.instance_type) == (3, 0.5, "g6.xlarge")

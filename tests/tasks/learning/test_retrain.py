@@ -13,20 +13,13 @@ from tasks.encoders.kmer import KmerMlp
 from tasks.encoders.registry import Registry
 from tasks.errors import InvalidInput
 from tasks.learning import __main__ as command
-from tasks.learning import plans
 from tasks.learning.batch_results import read_placements, read_reads
-from tasks.learning.contrastive import TrainingPlan
 from tasks.learning.first_version import ensure_encoder
 from tasks.learning.held_out import split_reads
 from tasks.learning.retrain import retrain
 from tasks.object_store import ObjectStore
 
-
-@pytest.fixture(autouse=True)
-def small_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A first version that has hardly learnt anything yet."""
-    plan = TrainingPlan(steps=2, pairs_per_step=128, learning_rate=2e-3, temperature=0.1, seed=1)
-    monkeypatch.setattr(plans, "FIRST_PLANS", {"kmer-mlp": plan})
+pytestmark = pytest.mark.usefixtures("small_plan")
 
 
 def published(store: ObjectStore, batch: Batch) -> dict:
