@@ -1,5 +1,8 @@
 """A batch beside earlier ones: how many of its reads are elsewhere, and whether people should look.
 
+Twice the reads of the same genomes have nearer neighbours, so two batches are compared at an equal number of reads:
+the larger one is thinned to the smaller one's, by arithmetic (:meth:`tasks.drift.profile.Profile.nearest`).
+
 Two histograms of the nearest neighbour's cosine are compared by their Kolmogorov-Smirnov distance, the largest
 difference of the two cumulative shares (Massey 1951, doi:10.1080/01621459.1951.10500769). It was preferred to the
 population stability index and the Jensen-Shannon divergence because it is itself a share of reads, which a person
@@ -20,8 +23,8 @@ from tasks.drift.profile import COSINE_EDGES, Profile
 ALONE, LARGEST, CLUSTERS = "alone", "in the largest cluster", "clusters of two or more"
 CHANCE = 0.01
 """How often chance alone may exceed what :func:`by_chance` allows."""
-OTHER_DEPTH = 1.5
-"""The verdict mentions the number of reads where it is so many times that of the earlier batches, or less."""
+MOST_UNSEEN = 0.05
+"""Batches of so different sizes that more is unseen of the larger, thinned, are not compared."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,12 @@ class Measure:
 
 @dataclass(frozen=True)
 class Distance:
-    """How far the histograms of two times are apart, in shares of reads, 0 to 1.
+    """How far the histograms of two times are apart at equal numbers of reads, in shares of reads, 0 to 1.
 
     :param value: the largest difference of the cumulative shares; it is at ``cosine``: ``share`` of the batch's
         reads have a nearest neighbour below it, and ``share_before`` of the reads of the earlier batches.
     :param by_chance: two samples of the same reads may be so far apart.
+    :param nearest: the batch's histogram, shares, (200,); ``nearest_before`` is that of the earlier ones.
     """
 
     value: float
@@ -59,6 +63,8 @@ class Distance:
     cosine: float
     share: float
     share_before: float
+    nearest: tuple[float, ...]
+    nearest_before: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,13 @@ class Comparison:
 
     :param threshold: share of reads, 0 to 1, from which a difference beyond chance is a warning.
     :param verdict: the sentence for people.
+    :param earlier: ids of the batches that it was compared with.
     """
 
     warning: bool
     verdict: str
     threshold: float
+    earlier: tuple[str, ...] = ()
     distance: Distance | None = None
     measures: tuple[Measure, ...] = ()
 
@@ -83,27 +91,17 @@ def compare(batch: Profile, earlier: Sequence[Profile], *, threshold: float) -> 
     """
     if any((one.encoder_revision, one.k) != (batch.encoder_revision, batch.k) for one in earlier):
         raise ValueError("profiles of another encoder version or number of neighbours are not comparable")
-    if batch.reads < 2:
-        return Comparison(False, f"No verdict: batch {batch.batch_id} has a single read.", threshold)
-    if not earlier:
-        verdict = (
-            f"No verdict: batch {batch.batch_id} is the first with encoder {batch.encoder_uri} and {batch.k} "
-            "neighbours for each read. Similarities of other versions are not comparable."
-        )
-        return Comparison(False, verdict, threshold)
-    distance = _distance(batch, earlier)
-    measures = tuple(_measures(batch, earlier, room=threshold + distance.by_chance))
+    alike = [one for one in earlier if batch.reads > 1 and _comparable(batch, one)]
+    if not alike:
+        return Comparison(False, f"No verdict: batch {batch.batch_id} {_why_not(batch, earlier)}.", threshold)
+    distance = _distance(batch, alike)
+    measures = tuple(_measures(batch, alike, room=threshold + distance.by_chance))
     far = distance.value > threshold + distance.by_chance
     warning = far or any(measure.is_drift for measure in measures)
     words = _what_is_unlike(distance, far, measures) if warning else _what_is_alike(distance)
-    before = "the batch before it" if len(earlier) == 1 else f"the {len(earlier)} batches before it"
+    before = "an earlier batch" if len(alike) == 1 else f"{len(alike)} earlier batches"
     verdict = f"Batch {batch.batch_id} is {'un' if warning else ''}like {before}: {words}."
-    return Comparison(warning, verdict + _depth(batch, earlier), threshold, distance, measures)
-
-
-def mean_histogram(earlier: Sequence[Profile]) -> np.ndarray:
-    """Shares of reads by the cosine of their nearest neighbour, each batch counting the same: float64 (200,)."""
-    return np.mean([np.array(one.nearest) / one.reads for one in earlier], axis=0)
+    return Comparison(warning, verdict, threshold, tuple(one.batch_id for one in alike), distance, measures)
 
 
 def by_chance(batch: Profile, earlier: Sequence[Profile]) -> float:
@@ -116,9 +114,31 @@ def by_chance(batch: Profile, earlier: Sequence[Profile]) -> float:
     return math.sqrt(math.log(2 / CHANCE) / 2 * variance)
 
 
+def _comparable(batch: Profile, other: Profile) -> bool:
+    larger = max(batch, other, key=lambda one: one.reads)
+    return larger.unseen(min(batch.reads, other.reads)) <= MOST_UNSEEN
+
+
+def _why_not(batch: Profile, earlier: Sequence[Profile]) -> str:
+    if batch.reads < 2:
+        return "has a single read"
+    if earlier:
+        counts = sorted(one.reads for one in earlier)
+        before = f"earlier ones {counts[0]:,} to {counts[-1]:,}"
+        return f"has {batch.reads:,} reads, and {before}: too different for a comparison"
+    return (
+        f"is the first with encoder {batch.encoder_uri} and {batch.k} neighbours for each read; similarities of "
+        "other versions are not comparable"
+    )
+
+
 def _distance(batch: Profile, earlier: Sequence[Profile]) -> Distance:
-    here = np.cumsum(batch.nearest) / batch.reads
-    before = np.cumsum(mean_histogram(earlier))
+    sizes = [min(batch.reads, one.reads) for one in earlier]
+    nearest = np.mean([batch.nearest(among=size) for size in sizes], axis=0)
+    nearest_before = np.mean(
+        [one.nearest(among=size) for one, size in zip(earlier, sizes, strict=True)], axis=0
+    )
+    here, before = np.cumsum(nearest), np.cumsum(nearest_before)
     widest = int(np.argmax(np.abs(here - before)))
     return Distance(
         value=float(abs(here[widest] - before[widest])),
@@ -126,6 +146,8 @@ def _distance(batch: Profile, earlier: Sequence[Profile]) -> Distance:
         cosine=round(float(COSINE_EDGES[widest + 1]), 2),
         share=float(here[widest]),
         share_before=float(before[widest]),
+        nearest=tuple(nearest.tolist()),
+        nearest_before=tuple(nearest_before.tolist()),
     )
 
 
@@ -150,8 +172,8 @@ def _what_is_unlike(distance: Distance, far: bool, measures: Sequence[Measure]) 
     if far:
         found.insert(
             0,
-            f"{distance.share:.1%} of its reads have a nearest neighbour of cosine below {distance.cosine:.2f}, "
-            f"where {distance.share_before:.1%} had",
+            f"at equal numbers of reads, {distance.share:.1%} have a nearest neighbour of cosine below "
+            f"{distance.cosine:.2f}, where {distance.share_before:.1%} had",
         )
     return "; ".join(found)
 
@@ -163,14 +185,3 @@ def _what_is_alike(distance: Distance) -> str:
 def _range(measure: Measure) -> str:
     low, high = f"{measure.lowest:.1%}", f"{measure.highest:.1%}"
     return low if low == high else f"{low} to {high}"
-
-
-def _depth(batch: Profile, earlier: Sequence[Profile]) -> str:
-    """More reads of the same genomes lie nearer to each other, whatever the reads are of."""
-    times = batch.reads / float(np.mean([one.reads for one in earlier]))
-    if 1 / OTHER_DEPTH < times < OTHER_DEPTH:
-        return ""
-    return (
-        f" It has {times:.2g} times their number of reads, which alone moves similarities: the more reads of "
-        "a genome, the nearer the nearest."
-    )

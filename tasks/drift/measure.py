@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks import results
 from tasks.batches import Batch
-from tasks.drift.comparison import compare, mean_histogram
+from tasks.drift.comparison import compare
 from tasks.drift.history import earlier_profiles, remember
 from tasks.drift.profile import Profile, measure_profile
 from tasks.errors import InvalidInput
@@ -19,11 +19,12 @@ def measure_drift(data_uri: str, batch_id: str, *, threshold: float) -> dict[str
     """Publish ``drift/drift.json`` of a batch, once: its profile, and what it is beside earlier batches.
 
     Earlier batches are the last ten others that were measured with the same encoder version and number of
-    neighbours. Other encoders' similarities are not comparable, and are never looked at.
+    neighbours, without those of a very different number of reads. Other encoders' similarities are not comparable,
+    and are never looked at.
 
     :param threshold: see :class:`tasks.drift.comparison.Comparison`.
     :return: ``status``, ``warning`` (whether people should look), ``verdict`` (the sentence for them), ``earlier``
-        (number of batches).
+        (number of batches that it was compared with).
     :raises InvalidInput: the threshold is no share.
     :raises StorageError: the graph or the clusters are missing or damaged.
     """
@@ -37,19 +38,13 @@ def measure_drift(data_uri: str, batch_id: str, *, threshold: float) -> dict[str
         remember(store, batch.root, Profile.from_json(store.get_json(prefix / "drift.json")["profile"]))
         return {"status": "unchanged", **known.details}
     profile = measure_profile(store, batch)
-    earlier = earlier_profiles(store, batch.root, profile)
-    comparison = compare(profile, earlier, threshold=threshold)
-    drift = {
-        "profile": profile.to_json(),
-        "earlier": [{"batch_id": one.batch_id, "reads": one.reads} for one in earlier],
-        "earlier_nearest": mean_histogram(earlier).tolist() if earlier else [],
-        "comparison": asdict(comparison),
-    }
+    comparison = compare(profile, earlier_profiles(store, batch.root, profile), threshold=threshold)
     summary = {
         "warning": comparison.warning,
         "verdict": comparison.verdict,
-        "earlier": len(earlier),
+        "earlier": len(comparison.earlier),
     }
+    drift = {"profile": profile.to_json(), "comparison": asdict(comparison)}
     results.publish(
         store, prefix, {"drift.json": json.dumps(drift, sort_keys=True).encode() + b"\n"}, summary
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.drift.profile import COSINE_EDGES
+from tasks.drift.profile import COSINE_EDGES, Profile
 from tasks.report import figures
 
 
@@ -24,13 +24,16 @@ class DriftRow:
 
 def drift_section(drift: Mapping[str, Any]) -> dict[str, Any]:
     """What the template needs of ``drift.json``, as :mod:`tasks.drift.measure` writes it."""
-    comparison, distance = drift["comparison"], drift["comparison"]["distance"]
-    earlier = np.array(drift["earlier_nearest"] or [0.0] * len(drift["profile"]["nearest"]))
+    profile, comparison = Profile.from_json(drift["profile"]), drift["comparison"]
+    distance = comparison["distance"]
+    nothing = [0.0] * (len(COSINE_EDGES) - 1)
+    alone = profile.nearest().tolist() if profile.by_rank else nothing
+    here, before = (distance["nearest"], distance["nearest_before"]) if distance else (alone, nothing)
     return {
         "warning": comparison["warning"],
         "verdict": comparison["verdict"],
-        "image": figures.drift(np.array(drift["profile"]["nearest"]), earlier, COSINE_EDGES),
-        "earlier": [one["batch_id"] for one in drift["earlier"]],
+        "image": figures.drift(np.array(here), np.array(before), COSINE_EDGES),
+        "earlier": comparison["earlier"],
         "threshold": comparison["threshold"],
         "by_chance": distance and distance["by_chance"],
         "rows": [_distance_row(comparison), *map(_measure_row, comparison["measures"])] if distance else [],

@@ -193,7 +193,7 @@ def similarity(nearest: np.ndarray, every: np.ndarray, edges: np.ndarray) -> str
 def drift(batch: np.ndarray, earlier: np.ndarray, edges: np.ndarray) -> str:
     """Cosine of the nearest neighbour in this batch and in earlier ones, as fractions per bin.
 
-    :param batch: int (200,), reads; ``earlier`` is float (200,), all zero where there are none.
+    :param batch: float (200,), shares; ``earlier`` is the same, all zero where there are none.
     :param edges: float (201,).
     """
     layers = {"earlier batches": earlier} if earlier.any() else {}

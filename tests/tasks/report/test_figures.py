@@ -36,9 +36,11 @@ DRAWINGS: dict[str, Callable[[], str]] = {
     "one similarity": lambda: figures.similarity(ONE, ONE, COSINE_EDGES),
     "lowest similarity": lambda: figures.similarity(LOW, LOW + ONE, COSINE_EDGES),
     "wide similarity": lambda: figures.similarity(ONE, np.ones(400, np.int64), COSINE_EDGES),
-    "drift": lambda: figures.drift(np.arange(200), np.arange(200)[::-1] / 19_900, COSINE_EDGES[::2]),
-    "drift of a first batch": lambda: figures.drift(np.arange(200), np.zeros(200), COSINE_EDGES[::2]),
-    "drift of a single read": lambda: figures.drift(np.zeros(200, int), np.zeros(200), COSINE_EDGES[::2]),
+    "drift": lambda: figures.drift(np.arange(200) / 19_900, np.arange(200)[::-1] / 19_900, COSINE_EDGES[::2]),
+    "drift of a first batch": lambda: figures.drift(
+        np.arange(200) / 19_900, np.zeros(200), COSINE_EDGES[::2]
+    ),
+    "drift of a single read": lambda: figures.drift(np.zeros(200), np.zeros(200), COSINE_EDGES[::2]),
     "map": lambda: figures.read_map(np.arange(60.0).reshape(30, 2), np.arange(30) % 12),
     "map of one read": lambda: figures.read_map(np.zeros((1, 2)), np.zeros(1, np.int32)),
 }

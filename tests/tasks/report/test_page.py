@@ -110,7 +110,7 @@ def test_a_batch_is_shown_beside_the_ones_before_it(publish_batch: Any, simulate
     drift = ObjectStore().get_json(Batch(demo.data_uri, demo.batch_id).results / "drift" / "drift.json")
     distance, (alone, largest, clusters) = drift["comparison"]["distance"], drift["comparison"]["measures"]
     assert drift["comparison"]["verdict"] in page.text
-    assert "Earlier batches are 2026-11-18, 2026-11-19:" in page.text
+    assert "Compared with 2026-11-18, 2026-11-19, of the same" in page.text
     rows = {row[0]: row[1:] for row in page.tables["drift-table"][1:]}
     assert rows["Reads in the largest cluster"][:2] == [
         f"{largest['value']:.1%}",
