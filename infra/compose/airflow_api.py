@@ -62,6 +62,11 @@ class AirflowApi:
         found = self._ask("GET", f"{_run_path(dag_id, run_id)}/taskInstances?order_by=map_index")
         return {task["task_id"]: task for task in found["task_instances"]}
 
+    def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """What the task returned, by XCom."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/return_value"
+        return self._ask("GET", path)["value"]
+
     def started_by(self, dag_id: str, source_run_id: str) -> str | None:
         """The run of ``dag_id`` that an asset started which the other run updated; None where there is none yet."""
         for run in self.runs(dag_id):

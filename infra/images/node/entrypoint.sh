@@ -68,13 +68,13 @@ slurm_head() {
     exec slurmctld -D
 }
 
-# The container's name, as its network knows it (strandloop-slurm-node-1): it stays when the container is made anew.
+# slurm-node-N, where N is the container's number in its service: it stays when the container is made anew. Only
+# the network's name server knows it: strandloop-slurm-node-1, or with docker-compose strandloop_slurm-node_1.
 own_name() {
-    local address names
-    address=$(hostname --ip-address)
-    names=$(getent --service=dns hosts "$address") || names=
-    read -r _ names _ <<<"$names"
-    echo "${names:-$(hostname)}" | cut --delimiter=. --fields=1
+    local name
+    read -r _ name _ < <(getent --service=dns hosts "$(hostname --ip-address)")
+    name=${name%%.*}
+    echo "slurm-node-${name##*[-_]}"
 }
 
 slurm_node() {
