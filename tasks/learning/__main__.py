@@ -49,8 +49,13 @@ def _on_ray(job: Job, chosen: argparse.Namespace) -> dict[str, Any]:
 
     from tasks.learning.on_ray import retrain_on_ray, worker_resources
 
-    # Threads that sleep while they wait: on a node that does other work too, spinning was 4 times slower.
-    ray.init(address="auto", runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}})
+    of_workers = {
+        # Threads that sleep while they wait: on a node that does other work too, spinning was 4 times slower.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        # Ray Train looks the cluster up once a second, and where a machine has several, it may find another one.
+        "RAY_ADDRESS": os.environ["RAY_ADDRESS"],
+    }
+    ray.init(address="auto", runtime_env={"env_vars": of_workers})
     search = None
     if chosen.tune:
         from tasks.learning.search import search_plan

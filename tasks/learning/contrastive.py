@@ -77,7 +77,7 @@ def train(
     Several workers (:class:`Workers`) end with the same weights: each draws pairs of its own, which are negatives
     to each other, and their gradients are averaged.
 
-    :param report: called with a line of progress every few seconds.
+    :param report: called with a line of progress every few seconds, and at the end.
     :param progress: called beside it with what :mod:`tasks.progress` says of a job.
     :param checkpoints: where a training that was interrupted goes on from; it ends with the same weights as one
         that was not.
@@ -111,7 +111,7 @@ def train(
             done = step + 1
             if checkpoints is not None:
                 checkpoints.save_if_due(state, at_end=done == plan.steps)
-            if time.monotonic() - reported >= REPORT_SECONDS:
+            if done == plan.steps or time.monotonic() - reported >= REPORT_SECONDS:
                 reported = time.monotonic()
                 report(f"step {done} of {plan.steps}, loss {np.mean(losses[-20:]):.3f}")
                 if progress is not None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -88,6 +89,7 @@ def worker_resources(nodes: Sequence[Mapping[str, Any]], workers: int = 1) -> di
 def _work(config: dict[str, Any]) -> dict[str, Any] | None:
     """One worker. What no further try can help is an answer, so that Ray Train does not try again."""
     job, told, rank = config["job"], config["told"], Workers.present().rank
+    told.put(f"worker {rank} has begun: process {os.getpid()} on {platform.node()}")
 
     def report(line: str) -> None:
         if rank == 0:
@@ -96,7 +98,6 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
     def progress(numbers: dict[str, Any]) -> None:
         report(PROGRESS_MARK + json.dumps(numbers))
 
-    report(f"a worker has begun, process {os.getpid()}")
     try:
         summary: dict[str, Any] | None = job.run(report=report, progress=progress, search=config["search"])
     except StrandloopError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -128,6 +129,7 @@ def search_plan(
 def _tried(
     job: Job, trials: int, usd_per_second: float, seconds: float, resources: Mapping[str, float]
 ) -> tuple[Trial, ...]:
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # a record of its own is kept of every trial
     factors: dict[str, Any] = {name: tune.loguniform(*limits) for name, limits in SPACE.items()}
     usual = dict.fromkeys((*SPACE, "steps"), 1.0)
     with tempfile.TemporaryDirectory(prefix="strandloop-search-") as directory:
@@ -191,7 +193,7 @@ def _try(factors: dict[str, float], *, job: Job) -> dict[str, Any]:
         steps=round(usual.steps * factors["steps"]),
     )
     candidate = copy.deepcopy(parent)
-    train(candidate, with_replay(Mixture.of(weighted), replay), plan)
+    train(candidate, with_replay(Mixture.of(weighted), replay), plan, report=lambda line: None)
     left = Sequences.concatenate([split.left for split, _ in lessons])
     right = Sequences.concatenate([split.right for split, _ in lessons])
     before, after = (retrieval(encoder, left, right) for encoder in (parent, candidate))
