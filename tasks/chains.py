@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hpc_jobs.align_pairs import overlaps
-from hpc_jobs.read_graph.chains import ChainLimits, Overlaps, chains
 from tasks import results
 from tasks.batches import Batch
 from tasks.errors import InvalidInput
@@ -58,6 +57,8 @@ def publish(
     :param lengths: in bases, of every row of the embedding store; ``read_ids``: its names.
     :param details: what identifies the overlaps; the number of chains, of reads on them, and their N50 are added.
     """
+    from hpc_jobs.read_graph.chains import ChainLimits, Overlaps, chains  # igraph: not where one only reads
+
     found = overlaps.read(overlaps_directory)
     columns = {name: found[name].to_numpy() for name in Overlaps.__dataclass_fields__}
     placed = chains(lengths, Overlaps(**columns), ChainLimits())

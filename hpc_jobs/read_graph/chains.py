@@ -12,8 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from igraph import Graph
 
 STEPS_AT_ONCE = 1_000_000
+GROUP_BASES = 10_000
+"""Of chains that tell how dense a genome's reads are; a repeat of bacteria has up to 7,000."""
 SCHEMA = pa.schema({"read": pa.int64(), "chain": pa.int64(), "offset": pa.int64(), "strand": pa.int8()})
 
 
@@ -39,13 +42,13 @@ class ChainLimits:
     :param minimum_length: columns of the alignment.
     :param minimum_identity: share of columns that match.
     :param tolerance: bases that an alignment may miss an end by, and that two placements may differ by.
-    :param repeat: a read with more than this many times the median of dovetail overlaps is a repeat, and no link.
+    :param jump: a chain on which reads begin more than so many times as densely as on those around it is a repeat.
     """
 
     minimum_length: int = 50
     minimum_identity: float = 0.95
     tolerance: int = 15
-    repeat: float = 4.0
+    jump: float = 1.4
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,8 @@ def chains(lengths: np.ndarray, overlaps: Overlaps, limits: ChainLimits) -> pa.T
 
     ``offset`` is from the begin of the chain to the leftmost base of the read, in bases; ``strand`` is +1 or -1,
     and which strand of a chain is +1 is that of the end with the lowest row. Reads that are alone, or that their
-    containers would place differently, are not in the table. A circle is cut at its lowest row. The result does
-    not depend on the order of the overlaps.
+    containers would place differently, or that a repeat's chain holds, are not in the table. A circle is cut at its
+    lowest row. The result does not depend on the order of the overlaps.
 
     :param lengths: of all reads, in bases; int64, by row.
     """
@@ -83,16 +86,14 @@ def chains(lengths: np.ndarray, overlaps: Overlaps, limits: ChainLimits) -> pa.T
     containments = _inner_and_outer(lengths, placed.where(nested))
     dovetails = placed.where(~nested)
 
-    degree = np.bincount(np.concatenate([dovetails.first, dovetails.second]), minlength=len(lengths))
-    linked = degree[degree > 0]
-    link = degree <= limits.repeat * (np.median(linked) if len(linked) else 1)
-    link &= ~chimeric
+    link = ~chimeric
     link[containments.second] = False
     chosen = link[dovetails.first] & link[dovetails.second]
     chain, offset, strand = _walk(len(lengths), *_unbranched(lengths, dovetails.where(chosen), limits))
     chain[~link] = -1
 
     _place_contained(containments, chain, offset, strand, limits)
+    chain[_in_repeats(chain, offset, dovetails, limits)] = -1
     return _table(chain, offset, strand)
 
 
@@ -244,6 +245,46 @@ def _place_contained(
         open_[reads] = False
         placed, by = reads[agreed], chosen[agreed]
         chain[placed], offset[placed], strand[placed] = chain[outer][by], at[by], way[by]
+
+
+def _in_repeats(chain: np.ndarray, offset: np.ndarray, dovetails: _Placed, limits: ChainLimits) -> np.ndarray:
+    """Whether a read is on a chain that several places of the genomes share: bool, of all reads.
+
+    Reads begin there as often as in all these places together. A chain is compared with those that overlaps join it
+    to, by the median of reads begun per base, or with all chains where these have less than :data:`GROUP_BASES`
+    together; so a genome of which there is more than of others is no repeat, but a small piece of it may be taken
+    for one. Of few reads chance alone makes many: two standard deviations are allowed.
+    """
+    rows = np.flatnonzero(chain >= 0)
+    _, of, reads = np.unique(chain[rows], return_inverse=True, return_counts=True)
+    number = np.full(len(chain), -1)
+    number[rows] = of
+    lowest, highest = np.full(len(reads), np.iinfo(np.int64).max), np.full(len(reads), np.iinfo(np.int64).min)
+    np.minimum.at(lowest, of, offset[rows])
+    np.maximum.at(highest, of, offset[rows])
+    bases, begun = np.maximum(highest - lowest, 1), reads - 1
+
+    one, other = number[dovetails.first], number[dovetails.second]
+    between = (one >= 0) & (other >= 0) & (one != other)
+    edges = np.stack([one[between], other[between]], axis=1)
+    group = np.array(Graph(len(reads), edges).connected_components().membership, np.int64)
+    usual = _median_density(begun, bases, group)
+    small = np.bincount(group, bases)[group] < GROUP_BASES
+    usual[small] = _median_density(begun, bases, np.zeros_like(group))[small]
+    expected = usual * bases
+    repeats = (begun > limits.jump * expected) & (begun - expected > 2 * np.sqrt(expected))
+    return (number >= 0) & repeats[number] if len(repeats) else number >= 0
+
+
+def _median_density(begun: np.ndarray, bases: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Of every chain the median of reads begun per base over its group, each base counting once."""
+    density = begun / bases
+    order = np.lexsort((density, group))
+    below = np.cumsum(bases[order])
+    ends = np.cumsum(np.bincount(group))
+    before = np.concatenate([[0], below])[np.concatenate([[0], ends[:-1]])]
+    half = np.searchsorted(below, (before + below[ends - 1]) / 2) if len(ends) else ends
+    return np.asarray(density[order[half]][group])
 
 
 def _table(chain: np.ndarray, offset: np.ndarray, strand: np.ndarray) -> pa.Table:

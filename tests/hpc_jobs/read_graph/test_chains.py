@@ -96,17 +96,16 @@ def placements(lengths: list[int], overlaps: Overlaps) -> list[tuple[int, ...]]:
         (500, 5, 8_000, 0.99),
         (500, 10, 15_000, 0.99),
         (150, 2, 200, 0.98),
-        (150, 5, 1_000, 0.98),
+        (150, 5, 1_000, 0.99),
         (150, 10, 8_000, 0.99),
     ],
 )
 def test_chains_are_of_one_genome_and_as_long_as_coverage_allows(
     length: int, coverage: int, reaches: int, of_one_genome: float
 ) -> None:
-    # Where reads are short or few, chains are no longer than the repeat, and those inside it are of two genomes.
-    # The aim is 0.99 everywhere. Where it was seen to be missed 0.98 stands, set after the result, so as to notice
-    # what makes it worse, not to say that it is enough. And this is one seed: the lowest shares of four
-    # were 0.982 at 500 bp and 2x, and 0.967, 0.975 and 0.978 at 150 bp and 2x, 5x and 10x.
+    # The aim is 0.99 everywhere. At 2x chains are too short for a repeat to be told by its coverage; there 0.98
+    # stands, set after the result, so as to notice what makes it worse, not to say that it is enough. And this is
+    # one seed: the lowest shares of four were 0.974 (500 bp, 2x), 0.979 (150 bp, 2x), and 0.998 at 5x and 10x.
     reads = sequenced(coverage, length)
     table = chains(np.full(len(reads.genome), length), aligned(reads), LIMITS)
     read, chain = table["read"].to_numpy(), table["chain"].to_numpy()
@@ -188,3 +187,15 @@ def test_overlaps_are_removed_alike_however_many_are_looked_at_together(
     at_once = chains(lengths, overlaps, LIMITS)
     monkeypatch.setattr("hpc_jobs.read_graph.chains.STEPS_AT_ONCE", 100)
     assert chains(lengths, overlaps, LIMITS).equals(at_once)
+
+
+def test_what_there_is_more_of_is_no_repeat() -> None:
+    random, length = np.random.default_rng(5), 500
+    genome = np.concatenate([np.repeat(np.arange(GENOMES - 1), 320), np.repeat(GENOMES - 1, 1_600)])
+    begin = random.integers(0, BASES - length, len(genome))
+    strand = random.choice([-1, 1], len(genome))
+    reads = Reads(genome, begin, strand, length, np.zeros(len(genome), bool))
+    on_chains = chains(np.full(len(genome), length), aligned(reads), LIMITS)["read"].to_numpy()
+    assert np.isin(np.flatnonzero(genome == GENOMES - 1), on_chains).mean() > 0.95
+    in_repeat = (genome < 2) & (begin > REPEAT_AT) & (begin < REPEAT_AT + REPEAT - length)
+    assert np.isin(np.flatnonzero(in_repeat), on_chains).mean() < 0.2
