@@ -76,7 +76,7 @@ def test_stretches_are_evenly_spaced() -> None:
 
 
 def test_a_turn_finds_chains_of_one_genome_and_all_sources_of_pairs() -> None:
-    panel = Panel([[genome] for genome in random_genomes(2, 4_000, seed=1)], [])
+    panel = Panel([[genome] for genome in random_genomes(2, 4_000, seed=1)], [], [], [])
     reads = panel.sequenced(length=150, paired=False, seed=1, coverage=8)
     encoder = KmerMlp.untrained(reads.sequences, seed=1)
     graph = loop.graph_of(encoder, reads)

@@ -74,8 +74,7 @@ def _one(length: int, paired: bool, seed: int) -> list[dict[str, Any]]:
     from tests.benchmarks.accuracy.cell import Cell, measure
     from tests.benchmarks.accuracy.reads import Panel
 
-    trained, unseen = Panel.of(genomes.TRAINED), Panel.of(genomes.UNSEEN)
-    return measure(Cell(length, paired, seed), trained, unseen)
+    return measure(Cell(length, paired, seed), Panel.of(genomes.TRAINED, genomes.UNSEEN))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from tasks.encoders.profile import KmerProfile
 from tasks.encoders.sequences import Sequences
 from tasks.learning.pairs import Mixture
 from tests.benchmarks.accuracy import loop
+from tests.benchmarks.accuracy.aligner import overlaps_by_minimap2
 from tests.benchmarks.accuracy.measures import TrueOverlaps, apart, nearest
-from tests.benchmarks.accuracy.minimap import overlaps_by_minimap2
-from tests.benchmarks.accuracy.reads import Panel, Reads
+from tests.benchmarks.accuracy.reads import Panel, Reads, to_tell_apart
 
 TETRANUCLEOTIDES = "tetranucleotide frequencies"
 FIRST = "first encoder"
@@ -49,28 +49,28 @@ class Cell:
 
 @dataclass(frozen=True)
 class Reading:
-    """The reads of a cell: a batch to learn from, and those that are told apart."""
+    """The reads of a cell: a batch to learn from, and those that are told apart, by where they are from."""
 
     batch: Reads
     test: Reads
+    elsewhere: Reads
     unseen: Reads
     truth: TrueOverlaps
 
     @classmethod
-    def of(cls, cell: Cell, trained: Panel, unseen: Panel) -> Reading:
+    def of(cls, cell: Cell, panel: Panel) -> Reading:
         """Simulate them."""
-        batch = trained.sequenced(length=cell.length, paired=cell.paired, seed=cell.seed)
-        return cls(
-            batch,
-            trained.test_reads(length=cell.length, seed=cell.seed),
-            unseen.test_reads(length=cell.length, seed=cell.seed),
-            TrueOverlaps.of(batch, seed=cell.seed),
+        batch = panel.sequenced(length=cell.length, paired=cell.paired, seed=cell.seed)
+        others = (
+            to_tell_apart(sequences, length=cell.length, seed=cell.seed)
+            for sequences in (panel.test, panel.elsewhere, panel.unseen)
         )
+        return cls(batch, *others, TrueOverlaps.of(batch, seed=cell.seed))
 
 
-def measure(cell: Cell, trained: Panel, unseen: Panel) -> list[dict[str, Any]]:
+def measure(cell: Cell, panel: Panel) -> list[dict[str, Any]]:
     """A row for every way; ``seconds`` are those of the way alone, beyond the encoder that it starts from."""
-    reading = Reading.of(cell, trained, unseen)
+    reading = Reading.of(cell, panel)
     batch = reading.batch
     rows: list[dict[str, Any]] = []
 
@@ -141,16 +141,20 @@ def shown(row: dict[str, Any]) -> str:
 def _measured(encode: Encode, reading: Reading) -> dict[str, float]:
     """All measures of one encoder."""
     found = apart(encode(reading.test.sequences), reading.test.species)
-    other = apart(encode(reading.unseen.sequences), reading.unseen.species)
+    elsewhere = apart(encode(reading.elsewhere.sequences), reading.elsewhere.species)
+    unseen = apart(encode(reading.unseen.sequences), reading.unseen.species)
     neighbours, _ = nearest(encode(reading.batch.sequences), reading.truth.queries)
     return {
         "p_at_1": found.first,
         "p_at_10": found.ten,
         "ari": found.ari,
+        "ari_k_means": found.ari_k_means,
         "edge_purity": found.purity,
         "overlap_recall": reading.truth.recall(neighbours),
-        "unseen_p_at_10": other.ten,
-        "unseen_ari": other.ari,
+        "elsewhere_p_at_10": elsewhere.ten,
+        "elsewhere_ari": elsewhere.ari,
+        "unseen_p_at_10": unseen.ten,
+        "unseen_ari": unseen.ari,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from hpc_jobs.read_graph.communities import find_communities
@@ -24,12 +25,14 @@ class Apart:
 
     :param first, ten: share of the nearest neighbours, and of the ten nearest, that are of the read's species.
     :param ari: adjusted Rand index of species and clusters: Leiden communities of the mutual ten nearest.
+    :param ari_k_means: the same of as many clusters as there are species, by k-means, which is told their number.
     :param purity: share of the mutual edges that join reads of one species.
     """
 
     first: float
     ten: float
     ari: float
+    ari_k_means: float
     purity: float
 
 
@@ -43,10 +46,12 @@ def apart(vectors: np.ndarray, species: np.ndarray) -> Apart:
     same = species[found] == species[:, None]
     edges = mutual_edges(np.repeat(rows, K), found.ravel(), scores.ravel())
     labels = find_communities(len(vectors), edges).labels
+    by_k_means = KMeans(len(set(species.tolist())), n_init=5, random_state=1).fit_predict(vectors)
     return Apart(
         float(same[:, 0].mean()),
         float(same.mean()),
         float(adjusted_rand_score(species, labels)),
+        float(adjusted_rand_score(species, by_k_means)),
         float((species[edges.first] == species[edges.second]).mean()),
     )
 

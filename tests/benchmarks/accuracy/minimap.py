@@ -1,24 +1,19 @@
-"""minimap2 (Li 2018), the tool for overlaps, beside the graph: Debian's own program, taken out of its package."""
+"""minimap2 (Li 2018): Debian's own program, taken out of its package, so that nothing is installed."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import tempfile
-import time
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from tasks.reads.simulate import Genome, read_genomes
 from tests.benchmarks.accuracy.genomes import FOLDER, unpacked
-from tests.benchmarks.accuracy.measures import K, TrueOverlaps
-from tests.benchmarks.accuracy.reads import Reads
 
 PROGRAM = FOLDER / "minimap2"
-OPTIONS = ("-X", "-k", "13", "-w", "3", "-n", "2", "-m", "25", "-N", "100", "-t", "1")
-"""All against all, with k-mers short enough for overlaps of 50 bases; on one thread, as everything else here."""
+SHORTEST_PART = 3_000
+"""Bases: as long as the longest fragment of a library."""
 
 
 def fetch() -> None:
@@ -30,41 +25,26 @@ def fetch() -> None:
     part.replace(PROGRAM)
 
 
-def overlaps_by_minimap2(reads: Reads, truth: TrueOverlaps) -> dict[str, Any]:
-    """Recall of its ten longest overlaps, the share of all overlaps that join one species, and seconds."""
-    with tempfile.TemporaryDirectory() as scratch:
-        fasta = Path(scratch) / "reads.fa"
-        fasta.write_bytes(_fasta(reads))
-        started = time.perf_counter()
-        done = subprocess.run([PROGRAM, *OPTIONS, fasta, fasta], check=True, capture_output=True, timeout=600)
-        seconds = time.perf_counter() - started
-    fields = [line.split(b"\t") for line in done.stdout.splitlines()]
-    first, second, matching = (np.array([int(line[n]) for line in fields], np.int64) for n in (0, 5, 9))
-    other = first != second
-    first, second, matching = first[other], second[other], matching[other]
-    return {
-        "overlap_recall": truth.recall(_best(first, second, matching, truth.queries)),
-        "edge_purity": float((reads.species[first] == reads.species[second]).mean()),
-        "seconds": seconds,
-    }
-
-
-def _fasta(reads: Reads) -> bytes:
-    """The reads, named by their rows."""
-    sequences, offsets = reads.sequences.bases.tobytes(), reads.sequences.offsets.tolist()
-    return b"".join(
-        b">%d\n%s\n" % (row, sequences[begin:end]) for row, (begin, end) in enumerate(pairwise(offsets))
+def run(*arguments: str | Path) -> list[list[str]]:
+    """The lines of its output, in fields; on one thread, as everything else here."""
+    done = subprocess.run(
+        [PROGRAM, "-t", "1", *arguments], check=True, capture_output=True, text=True, timeout=600
     )
+    return [line.split("\t") for line in done.stdout.splitlines()]
 
 
-def _best(first: np.ndarray, second: np.ndarray, matching: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Of each query the ten reads with the most matching bases; -1 where there are fewer."""
-    read, other = np.concatenate([first, second]), np.concatenate([second, first])
-    order = np.lexsort((-np.tile(matching, 2), read))
-    read, other = read[order], other[order]
-    begins, ends = np.searchsorted(read, queries), np.searchsorted(read, queries, side="right")
-    best = np.full((len(queries), K), -1, np.int64)
-    for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-        found = list(dict.fromkeys(other[begin:end].tolist()))[:K]
-        best[row, : len(found)] = found
-    return best
+def alike(genomes: Sequence[Genome], target: Path) -> list[Genome]:
+    """The parts of the sequences in ``target`` that align to one of the genomes, as long as a fragment at least."""
+    with tempfile.TemporaryDirectory() as scratch:
+        fasta = Path(scratch) / "genomes.fa"
+        fasta.write_bytes(b"".join(b">%d\n%s\n" % (n, g.sequence.tobytes()) for n, g in enumerate(genomes)))
+        places = [line[5:9] for line in run("-x", "asm20", target, fasta)]
+    whole = read_genomes(target)
+    found = [
+        whole[int(name)].sequence[int(begin) : int(end)]
+        for name, _, begin, end in places
+        if int(end) - int(begin) >= SHORTEST_PART
+    ]
+    return [
+        Genome(f"{genomes[0].name.partition('.')[0]}.{number}", part) for number, part in enumerate(found)
+    ]

@@ -13,8 +13,10 @@ MEASURES = {
     "p_at_1": "P@1",
     "p_at_10": "P@10",
     "ari": "ARI",
+    "ari_k_means": "ARI k-means",
     "overlap_recall": "overlaps@10",
     "edge_purity": "purity",
+    "elsewhere_p_at_10": "elsewhere P@10",
     "unseen_p_at_10": "unseen P@10",
 }
 GOALS = {("500 bp paired", "p_at_10"): 0.875, ("500 bp paired", "ari"): 0.82}
