@@ -6,8 +6,24 @@ the larger one is thinned to the smaller one's, by arithmetic (:meth:`tasks.drif
 Two histograms of the nearest neighbour's cosine are compared by their Kolmogorov-Smirnov distance, the largest
 difference of the two cumulative shares (Massey 1951, doi:10.1080/01621459.1951.10500769). It was preferred to the
 population stability index and the Jensen-Shannon divergence because it is itself a share of reads, which a person
-can picture and which a share can be compared with; because it does not depend on the bins; and because there is a
+can picture and which a share can be compared with; because it hardly depends on the bins; and because there is a
 bound for what chance alone makes of it.
+
+What a threshold of 0.1 sees was measured with ``kmer-mlp``, 6,000 reads of 150 bases with 0.5 % errors of five real
+genomes (400 kb of each, 0.5x), beside four such batches. Distances, of which about 0.03 may be chance:
+
+========================================================  =================
+the same, also a quarter to three times as many reads     0.01-0.03
+abundances changed by a factor of 1.6; of 2.7 (typical)   0.07; 0.04-0.13
+1 %, 2 %, 5 % errors                                      0.04, 0.07, 0.22
+reads of 140, 125, 100, 250 bases                         0.04, 0.07, 0.13, 0.21
+5 %, 10 %, 20 % of the reads random sequence              0.04, 0.09, 0.14
+20 % of the reads twice                                   0.40
+5 to 25 %, 50 %, 100 % of other species (mycobacteria)    0.02-0.06, 0.09, 0.28
+========================================================  =================
+
+So it tells of a changed library, and of a changed community only where most of it changed: the reads of a new
+species have each other.
 """
 
 from __future__ import annotations
@@ -20,7 +36,7 @@ import numpy as np
 
 from tasks.drift.profile import COSINE_EDGES, Profile
 
-ALONE, LARGEST, CLUSTERS = "alone", "in the largest cluster", "clusters of two or more"
+ALONE, LARGEST, CLUSTERS = "named back by no neighbour", "in the largest cluster", "clusters of two or more"
 CHANCE = 0.01
 """How often chance alone may exceed what :func:`by_chance` allows."""
 MOST_UNSEEN = 0.05
@@ -98,7 +114,7 @@ def compare(batch: Profile, earlier: Sequence[Profile], *, threshold: float) -> 
     measures = tuple(_measures(batch, alike, room=threshold + distance.by_chance))
     far = distance.value > threshold + distance.by_chance
     warning = far or any(measure.is_drift for measure in measures)
-    words = _what_is_unlike(distance, far, measures) if warning else _what_is_alike(distance)
+    words = _what_is_unlike(distance, far, measures) if warning else _what_is_alike(distance, threshold)
     before = "an earlier batch" if len(alike) == 1 else f"{len(alike)} earlier batches"
     verdict = f"Batch {batch.batch_id} is {'un' if warning else ''}like {before}: {words}."
     return Comparison(warning, verdict, threshold, tuple(one.batch_id for one in alike), distance, measures)
@@ -178,8 +194,12 @@ def _what_is_unlike(distance: Distance, far: bool, measures: Sequence[Measure]) 
     return "; ".join(found)
 
 
-def _what_is_alike(distance: Distance) -> str:
-    return f"the similarities of at most {distance.value:.1%} of its reads are others"
+def _what_is_alike(distance: Distance, threshold: float) -> str:
+    begins = threshold + distance.by_chance
+    return (
+        f"at equal numbers of reads, nearest neighbours' similarities differ for {distance.value:.1%} of reads "
+        f"(a warning begins at {begins:.1%})"
+    )
 
 
 def _range(measure: Measure) -> str:

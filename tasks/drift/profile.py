@@ -32,7 +32,7 @@ class Profile:
     :param k: neighbours per read; on it depends who is a mutual neighbour, and so every cluster.
     :param by_rank: reads by the cosine of their nearest neighbour, of the next one, and so on to :data:`RANKS`:
         200 counts each over :data:`COSINE_EDGES`. Of a single read there are none.
-    :param alone: reads that no other read names back as neighbour: each of them is a cluster by itself.
+    :param alone: reads that none of their neighbours names back: each of them is a cluster by itself.
     :param clusters: of two or more reads.
     :param largest: reads of the largest cluster.
     """

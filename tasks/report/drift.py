@@ -45,15 +45,15 @@ def _distance_row(comparison: Mapping[str, Any]) -> DriftRow:
     return DriftRow(
         name=f"Reads with a nearest neighbour of cosine below {distance['cosine']:.2f}, where the difference "
         "is largest",
-        value=f"{distance['share']:.1%}",
-        earlier=f"{distance['share_before']:.1%}",
-        warning=f"differs by {comparison['threshold'] + distance['by_chance']:.1%}",
+        value=_percent(distance["share"]),
+        earlier=_percent(distance["share_before"]),
+        warning=f"at a difference of {_percent(comparison['threshold'] + distance['by_chance'])}",
     )
 
 
 def _measure_row(measure: Mapping[str, Any]) -> DriftRow:
     def text(value: float) -> str:
-        return f"{value:.1%}" if measure["per"] == 1 else f"{value:.2f}"
+        return _percent(value) if measure["per"] == 1 else f"{value:.2f}"
 
     low, high = measure["limits"] or (None, None)
     begins = []
@@ -68,3 +68,7 @@ def _measure_row(measure: Mapping[str, Any]) -> DriftRow:
         earlier=f"{text(measure['lowest'])} to {text(measure['highest'])}",
         warning=" or ".join(begins),
     )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

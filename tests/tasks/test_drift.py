@@ -133,9 +133,14 @@ def test_the_first_batch_gets_no_verdict(publish: Callable[..., Batch]) -> None:
 def test_other_reads_of_the_same_kind_are_no_drift(publish: Callable[..., Batch]) -> None:
     for number in range(3):
         measure(publish(f"b{number}", cosines(seed=number)))
-    summary = measure(publish("today", cosines(seed=9)))
+    today = publish("today", cosines(seed=9))
+    summary = measure(today)
     assert (summary["warning"], summary["earlier"]) == (False, 3)
-    assert summary["verdict"].startswith("Batch today is like 3 earlier batches: ")
+    distance = published(today)["comparison"]["distance"]
+    assert summary["verdict"] == (
+        "Batch today is like 3 earlier batches: at equal numbers of reads, nearest neighbours' similarities "
+        f"differ for {distance['value']:.1%} of reads (a warning begins at {0.1 + distance['by_chance']:.1%})."
+    )
 
 
 def test_other_similarities_are_a_warning_in_shares_of_reads(publish: Callable[..., Batch]) -> None:
@@ -159,7 +164,7 @@ def test_other_similarities_are_a_warning_in_shares_of_reads(publish: Callable[.
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"alone": 800}, "40.0% of its reads are alone, where 1.0% to 2.0% were"),
+        ({"alone": 800}, "40.0% of its reads are named back by no neighbour, where 1.0% to 2.0% were"),
         ({"largest": 1200}, "60.0% of its reads are in the largest cluster, where 20.0% to 25.0% were"),
     ],
 )

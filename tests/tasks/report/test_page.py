@@ -93,6 +93,10 @@ def test_verified_overlaps_are_among_the_numbers_where_pairs_were_aligned(
     assert read_page(demo)[1].headline["Verified overlaps"] == entry
 
 
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
 def test_a_first_batch_is_beside_none(finished_batch: Any) -> None:
     _, page = read_page(finished_batch)
     assert (
@@ -113,17 +117,17 @@ def test_a_batch_is_shown_beside_the_ones_before_it(publish_batch: Any, simulate
     assert "Compared with 2026-11-18, 2026-11-19, of the same" in page.text
     rows = {row[0]: row[1:] for row in page.tables["drift-table"][1:]}
     assert rows["Reads in the largest cluster"][:2] == [
-        f"{largest['value']:.1%}",
-        f"{largest['lowest']:.1%} to {largest['highest']:.1%}",
+        percent(largest["value"]),
+        f"{percent(largest['lowest'])} to {percent(largest['highest'])}",
     ]
     assert rows["Clusters of two or more, per 1,000 reads"] == [
         f"{clusters['value']:.2f}",
         f"{clusters['lowest']:.2f} to {clusters['highest']:.2f}",
         "",
     ]
-    assert rows["Reads alone"][2] == f"above {alone['limits'][1]:.1%}"
+    assert rows["Reads named back by no neighbour"][2] == f"above {percent(alone['limits'][1])}"
     nearest = next(row for name, row in rows.items() if name.startswith("Reads with a nearest neighbour"))
-    assert nearest[:2] == [f"{distance['share']:.1%}", f"{distance['share_before']:.1%}"]
+    assert nearest[:2] == [percent(distance["share"]), percent(distance["share_before"])]
 
 
 def test_every_record_is_accounted_for(finished_batch: Any) -> None:
