@@ -26,13 +26,16 @@ debian_packages() {
     rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/ldconfig/aux-cache
 }
 
-# python_environment DIRECTORY OPTIONS-OF-PIP-INSTALL...: Debian's Python with packages, compiled ahead, since
-# the user who runs it cannot write there.
+# python_environment DIRECTORY OPTIONS-OF-PIP-INSTALL...: Debian's Python with packages, without their own tests and
+# PyTorch's headers, and compiled ahead, since the user who runs it cannot write there.
 python_environment() {
     directory=$1
     shift
     /opt/uv/bin/uv venv --quiet --python /usr/bin/python3 "$directory"
     UV_DEFAULT_INDEX=$PIP_INDEX_URL UV_INDEX=${TORCH_INDEX_URL:-} UV_INDEX_STRATEGY=unsafe-best-match \
-        /opt/uv/bin/uv pip install --link-mode copy --compile-bytecode --find-links /wheels \
-        --python "$directory/bin/python" "$@"
+        /opt/uv/bin/uv pip install --link-mode copy --find-links /wheels --python "$directory/bin/python" "$@"
+    packages=$("$directory/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    find "$packages" -type d -name tests -prune -exec rm -r {} +
+    rm -rf "$packages"/torch/include "$packages"/torch/test "$packages"/torch/bin/*test*
+    "$directory/bin/python" -m compileall -q -j 0 "$packages" || true # some files are of other versions of Python
 }

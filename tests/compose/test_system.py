@@ -82,8 +82,6 @@ def test_batch_ends_right_once_while_containers_are_lost(system: System) -> None
 
     assert _graph(system, "stormy") == _graph(system, "calm")
     assert " Restarts=1 " in system.inside("slurm-head", "scontrol", "show", "job", number)
-    tasks = airflow.tasks("genomics_batch", stormy)
-    assert {task["try_number"] for task in tasks.values() if task["state"] == "success"} == {1}
     for task_id in ("embed_reads", "wait_similarity"):
         assert airflow.result("genomics_batch", stormy, task_id)["attempt"] == 1, task_id
 

@@ -12,4 +12,5 @@ if [[ ! -d $data ]]; then
     postgres --single -D "$data.part" postgres <<<'CREATE DATABASE airflow' >/dev/null
     mv "$data.part" "$data"
 fi
-exec postgres -D "$data" -c listen_addresses='*' -c unix_socket_directories=/run/postgresql -c max_connections=200
+exec postgres -D "$data" -c listen_addresses='*' -c unix_socket_directories=/run/postgresql \
+    -c max_connections=200 -c jit=off
