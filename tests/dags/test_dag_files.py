@@ -91,6 +91,7 @@ GENOMICS_BATCH = {
     "align_pairs",
     "collect_graph",
     "publish_graph",
+    "drift",
     "cost_report",
     "report",
 }
@@ -156,6 +157,7 @@ BODIES = [
     "landing",
     "plan",
     "graph",
+    "drift.measure",
     "cost.report",
     "report.page",
     "learning.request",
