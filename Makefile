@@ -16,10 +16,15 @@ COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11
 # What a command needs to find the running stack.
 WITH_STACK = environment="$$($(STACK) environment)" && eval "$$environment" &&
 
+# Containers: Compose v2 where it is there, or docker-compose 1.29, which builds with BuildKit only if told to.
+DOCKER ?= docker
+COMPOSE ?= $(shell $(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose)
+WITH_DOCKER = DOCKER="$(DOCKER)" COMPOSE="$(COMPOSE)" DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1
+
 # Airflow's own constraints name what was newest on the day of a release; so do ours, for tests without GitHub.
 AIRFLOW_ON_MWAA := 3.3.1/2026-08-12 3.2.1/2026-04-23
 
-.PHONY: help setup setup-tests up down status run airflow land package publish test test-integration test-beside unit integration faults bench-run bench-waiting bench-task-end bench-phase1 bench-kernel bench-scaling bench-rivals check lock
+.PHONY: help setup setup-tests up down status run airflow land package publish test test-integration test-beside unit integration faults bench-run bench-waiting bench-task-end bench-phase1 bench-kernel bench-scaling bench-rivals compose-build compose-up compose-run compose-down compose-reset test-compose check lock
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -67,18 +72,38 @@ test-integration:
 test-beside:
 	@mkdir -p .local/tests
 	@{ FAULTS_MINUTES=$(FAULTS_MINUTES) $(VENV)/python -m pytest -m faults; faults=$$?; \
-	  $(VENV)/python -m pytest -m "not integration and not faults"; units=$$?; \
+	  $(VENV)/python -m pytest -m "not integration and not faults and not compose"; units=$$?; \
 	  exit $$((faults | units)); } >.local/tests/beside.txt 2>&1; \
 	status=$$?; cat .local/tests/beside.txt; exit $$status
 
 unit: setup ## the tests that need no services
-	@$(VENV)/python -m pytest -m "not integration and not faults"
+	@$(VENV)/python -m pytest -m "not integration and not faults and not compose"
 
 integration: setup-tests ## the tests that need services
 	@$(VENV)/python -m pytest -m integration
 
 faults: setup-tests ## the whole fault matrix, and phase 1 under faults: real services, broken on purpose
 	@$(VENV)/python -m pytest -m faults
+
+compose-build: ## build the images of docker-compose.yaml (.env.example: from where)
+	@$(WITH_DOCKER) infra/images/build.sh
+
+compose-up: ## start the whole system on containers; returns when all of it is well
+	@$(WITH_DOCKER) $(COMPOSE) up --detach
+	@$(COMPOSE) exec -T airflow-apiserver bash -c \
+	  'echo "Airflow is at $$AIRFLOW__API__BASE_URL  user: admin  password: $$(</secrets/airflow/admin-password)"'
+
+compose-run: compose-up ## run the sample batch on the containers, through Airflow's REST API
+	@$(COMPOSE) run --rm sample-batch
+
+compose-down: ## stop the containers; stored data stays
+	@$(COMPOSE) down
+
+compose-reset: ## stop the containers and forget all that they stored, keys and passwords too
+	@$(COMPOSE) down --volumes
+
+test-compose: setup ## the whole system on containers, broken on purpose; needs a Docker engine and the images
+	@$(WITH_DOCKER) $(VENV)/python -m pytest -m compose
 
 bench-run: ## time `make run` step by step; on a fresh clone this measures the installation too
 	@python3 tests/benchmarks/bench_daily_run.py

@@ -17,7 +17,6 @@ from tests.faults.conditions import until
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(2400)]
 
 BATCH_SECONDS = 1200.0
-READS = "/opt/strandloop/samples/illumina/illumina.fq.gz"
 #: Untrained, so that both batches have the same vectors.
 PARAMETERS = {"encoder": "sketch://256?k=11", "verify_overlaps": False}
 
@@ -76,6 +75,7 @@ def test_batch_ends_right_once_while_containers_are_lost(system: System) -> None
 
     stormy = airflow.trigger("genomics_batch", {"batch_id": "stormy", **PARAMETERS})
     _lose_ray_worker_while_it_embeds(system)
+    assert airflow.tasks("genomics_batch", stormy)["embed_reads"]["state"] in ("running", "deferred")
     _lose_triggerer_while_it_waits(system, airflow, stormy)
     number = _lose_slurm_node_in_the_kernel(system)
     assert _end_of(airflow, stormy) == "success"
@@ -87,15 +87,20 @@ def test_batch_ends_right_once_while_containers_are_lost(system: System) -> None
 
 
 def _land(system: System, *batch_ids: str) -> None:
+    """Land the sample reads, which are enough for an encoder on each of Ray's nodes."""
+    put = (
+        "python -m tasks.landing put --data-uri s3://strandloop /opt/strandloop/samples/*/*.fq.gz --batch-id"
+    )
     for batch_id in batch_ids:
-        command = ("python", "-m", "tasks.landing", "put", "--data-uri", "s3://strandloop")
-        system.compose("run", "--rm", "sample-batch", *command, "--batch-id", batch_id, READS)
+        system.compose("run", "--rm", "sample-batch", "bash", "-c", f"{put} {batch_id}")
 
 
 def _lose_ray_worker_while_it_embeds(system: System) -> None:
     """Freeze the worker once it is at work, so that its work cannot end, and take it away."""
     (worker,) = system.containers("ray-worker")
-    until(lambda: "ray::EncodeAndCommit" in system.docker("top", worker), what="the Ray worker encodes")
+    until(
+        lambda: "ray::MapWorker" in system.docker("top", worker), what="the Ray worker encodes", seconds=600
+    )
     system.docker("pause", worker)
     system.docker("kill", worker)
 
