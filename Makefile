@@ -24,7 +24,7 @@ WITH_DOCKER = DOCKER="$(DOCKER)" COMPOSE="$(COMPOSE)" DOCKER_BUILDKIT=1 COMPOSE_
 # Airflow's own constraints name what was newest on the day of a release; so do ours, for tests without GitHub.
 AIRFLOW_ON_MWAA := 3.3.1/2026-08-12 3.2.1/2026-04-23
 
-.PHONY: help setup setup-tests up down status run airflow land package publish test test-integration test-beside unit integration faults bench-run bench-waiting bench-task-end bench-phase1 bench-kernel bench-scaling bench-rivals compose-build compose-up compose-run compose-down compose-reset test-compose check lock
+.PHONY: help setup setup-tests up down status run airflow land package publish test test-integration test-beside unit integration faults bench-run bench-waiting bench-task-end bench-phase1 bench-kernel bench-scaling bench-accuracy bench-rivals compose-build compose-up compose-run compose-down compose-reset test-compose check lock
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -127,6 +127,10 @@ bench-kernel: bench-rivals ## the k-NN kernel against faiss and others, growth, 
 
 bench-scaling: setup ## the tables and the plot of hpc_jobs/mpi_dna_seq/SCALING.md (BENCH="--measured .local/bench/kernel.json")
 	@$(VENV)/python -m tests.benchmarks.kernel.prediction $(BENCH)
+
+# Genomes come from Debian's archive, into .local/bench/genomes.
+bench-accuracy: setup ## species told apart, overlaps found; half an hour (BENCH="--length 500 --layout paired --seeds 1")
+	@PYTHONPATH=.:plugins $(VENV)/python -m tests.benchmarks.accuracy $(BENCH)
 
 check: setup ## linters, formatting, types, and which package may import which
 	@$(VENV)/ruff check

@@ -13,8 +13,8 @@ import multiprocessing
 import os
 import platform
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -28,13 +28,14 @@ TARGET = ROOT / ".local" / "bench" / "accuracy.json"
 PACKAGES = ("numpy", "torch", "igraph", "parasail", "scikit-learn")
 
 
-def measure(cells: Sequence[tuple[int, bool, int]]) -> list[dict[str, Any]]:
-    """The rows of all cells: read length, paired, seed."""
+def measured(cells: Sequence[tuple[int, bool, int]]) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each cell (read length, paired, seed), as soon as it is done."""
     # Before any process loads numpy or torch: they read it once.
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(cores(), len(cells)), context) as pool:
-        return [row for rows in pool.map(_one, *zip(*cells, strict=True)) for row in rows]
+        for done in as_completed([pool.submit(_one, *cell) for cell in cells]):
+            yield done.result()
 
 
 def main() -> None:
@@ -50,21 +51,23 @@ def main() -> None:
     genomes.fetch([*genomes.TRAINED, *genomes.UNSEEN])
     minimap.fetch()
     began, about = time.monotonic(), machine()
-    layouts = [layout == "paired" for layout in options.layout]
-    rows = measure([*product(options.length, layouts, options.seeds)])
-    result = {
+    about_run = {
         "measured_on": datetime.now(UTC).date().isoformat(),
         "machine": about,
         "versions": {"python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "genomes": genomes.provenance(),
-        "seconds": round(time.monotonic() - began, 1),
-        "rows": rows,
     }
+    paired = [layout == "paired" for layout in options.layout]
+    cells = [(length, two, seed) for seed, length, two in product(options.seeds, options.length, paired)]
+    rows: list[dict[str, Any]] = []
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(result, indent=1) + "\n")
+    for of_cell in measured(cells):
+        rows = sorted([*rows, *of_cell], key=lambda row: (row["cell"], row["seed"]))
+        seconds = round(time.monotonic() - began, 1)
+        options.json.write_text(json.dumps(about_run | {"seconds": seconds, "rows": rows}, indent=1) + "\n")
     figure.draw(rows, options.json.with_suffix(".svg"))
-    print(f"{about['cpu']}, {about['cores']} cores; {result['seconds']:.0f} s in all\n")
+    print(f"{about['cpu']}, {about['cores']} cores; {time.monotonic() - began:.0f} s in all\n")
     print(tables.text_of(rows))
     print(f"\nwritten to {options.json} and {options.json.with_suffix('.svg')}")
 
