@@ -61,7 +61,12 @@ def _retraining_lines(store: ObjectStore, batch: Batch) -> list[tuple[str, str]]
         return [("encoder", f"{_pinned(store, batch)}; not retrained on this batch yet")]
     verdict: dict[str, Any] = store.get_json(batch.results / "retraining" / "retraining.json")
     outcome = "promoted" if verdict["promoted"] else "not promoted"
+    unlike = [
+        (f"unlike panel {panel}", f"{share:.1%} of the reads")
+        for panel, share in verdict["metrics"].get("unlike_panels", {}).items()
+    ]
     return [
+        *unlike,
         ("encoder before", verdict["encoder_before"]),
         ("encoder after", f"{verdict['encoder_after'] or 'none'}: {outcome} ({verdict['reason']})"),
         ("retraining", f"{verdict['seconds']:.0f} s"),

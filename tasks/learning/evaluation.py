@@ -17,6 +17,7 @@ from tasks.encoders.sequences import Sequences
 from tasks.learning.panel import Panel
 
 BLOCK_ROWS = 1024  # a block of scores against 16,000 others is 64 MB
+UNLIKE_PERCENT = 5
 BOOTSTRAP_DRAWS = 10_000
 EQUAL = 1e-6  # scores nearer than this are equal: by its place in a block a float32 product differs by 4e-7
 
@@ -96,6 +97,21 @@ def species_precision(encoder: EncoderModel, panel: Panel, *, k: int = 10) -> Sp
         others_first = nearer.sum(axis=1) + (as_near & ~same).sum(axis=1)
         shares[rows] = ((nearer & same).sum(axis=1) + np.maximum(k - others_first, 0)) / k
     return SpeciesPrecision(k, shares, panel.species)
+
+
+def share_unlike(encoder: EncoderModel, panel: Panel, reads: Sequences) -> float:
+    """Which share of ``reads`` is further from the nearest read of the panel than nearly all of its own reads are.
+
+    Nearly all: but for :data:`UNLIKE_PERCENT`, so that about so many are unlike in a batch of the panel's species.
+    Reads shorter than the panel's are further from all others, whatever they are of.
+    """
+    known = encoder.encode_sequences(panel.sequences)
+    own = np.concatenate([scores.max(axis=1) for _, scores in _scores(known)])
+    furthest = np.quantile(own, UNLIKE_PERCENT / 100)
+    vectors = encoder.encode_sequences(reads)
+    blocks = (vectors[start : start + BLOCK_ROWS] for start in range(0, len(vectors), BLOCK_ROWS))
+    unlike = sum(int(((block @ known.T).max(axis=1) < furthest).sum()) for block in blocks)
+    return unlike / max(1, len(vectors))
 
 
 def bootstrap_difference(before: np.ndarray, after: np.ndarray, *, seed: int = 0) -> Interval:

@@ -30,7 +30,7 @@ from tasks.learning.batch_results import (
 )
 from tasks.learning.card import TrainingData, pairs_on_card, recalls, training_card
 from tasks.learning.contrastive import TrainingPlan, TrainingRecord, train
-from tasks.learning.evaluation import retrieval, species_precision
+from tasks.learning.evaluation import retrieval, share_unlike, species_precision
 from tasks.learning.held_out import MAX_TEMPLATES, Split, split_reads
 from tasks.learning.mix import batch_pairs, with_replay
 from tasks.learning.pairs import Mixture, PairSource, PlacedPairs
@@ -80,12 +80,14 @@ class Lessons:
     """What one batch gives: pairs to train on, in their shares, and what is kept out to ask for.
 
     :param split: the held-out templates.
+    :param held_out: the reads that are not trained on, as many as there are templates at most.
     :param on_chains: left and right of held-out pairs of reads far apart on one chain.
     """
 
     reads: int
     split: Split
     pairs: list[tuple[PairSource, float]]
+    held_out: Sequences
     on_chains: tuple[Sequences, Sequences]
 
 
@@ -179,10 +181,12 @@ def _retrain(
     plan = retraining_plan(type(parent))
     record = training(candidate, pairs, replace(plan, steps=steps or plan.steps), report=report)
     before, after = (retrieval(encoder, left, right) for encoder in (parent, candidate))
+    known_species = panels(store, batches[0].data_uri)
     labelled = {
         panel.name: (species_precision(parent, panel), species_precision(candidate, panel))
-        for panel in panels(store, batches[0].data_uri)
+        for panel in known_species
     }
+    held_out = Sequences.concatenate([lesson.held_out for lesson in lessons])
     far_left, far_right = _together([lesson.on_chains for lesson in lessons])
     on_chains = retrieval(parent, far_left, far_right), retrieval(candidate, far_left, far_right)
     decision = decide(before, after, chains=on_chains, panels=labelled)
@@ -193,6 +197,9 @@ def _retrain(
         "difference": asdict(decision.difference),
         "held_out_templates": data.held_out_templates,
         "checks": [asdict(check) for check in decision.checks],
+        "unlike_panels": {
+            panel.name: round(share_unlike(parent, panel, held_out), 4) for panel in known_species
+        },
     }
     report(decision.reason)
 
@@ -234,7 +241,8 @@ def lessons_of(store: ObjectStore, batch: Batch, max_reads: int) -> Lessons:
     training = reads.take(pa.array(split.training))
     edges = read_edges(store, batch, training["read_id"])
     placements = read_placements(store, batch, reads["read_id"])
-    held_out = np.setdiff1d(np.arange(len(reads)), split.training)
+    rows = np.setdiff1d(np.arange(len(reads)), split.training)
+    held_out = Sequences.from_arrow(reads["sequence"]).take(rows)
     return Lessons(
         len(reads),
         split,
@@ -244,7 +252,8 @@ def lessons_of(store: ObjectStore, batch: Batch, max_reads: int) -> Lessons:
             edges,
             placements.of(split.training),
         ),
-        _far_apart(Sequences.from_arrow(reads["sequence"]).take(held_out), placements.of(held_out)),
+        held_out[:MAX_TEMPLATES],
+        _far_apart(held_out, placements.of(rows)),
     )
 
 

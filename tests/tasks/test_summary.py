@@ -62,11 +62,13 @@ def test_the_encoder_before_and_after(batch: Batch) -> None:
         "promoted": False,
         "reason": "not measurably better",
         "seconds": 30,
+        "metrics": {"unlike_panels": {"bacteria": 0.0312}},
     }
     body = json.dumps(verdict).encode()
     results.publish(ObjectStore(), batch.results / "retraining", {"retraining.json": body}, {})
     lines = dict(summarise(ObjectStore(), batch))
     assert lines["encoder before"] == "registry://e@v1-0"
+    assert lines["unlike panel bacteria"] == "3.1% of the reads"
     assert lines["encoder after"] == "registry://e@v2-1: not promoted (not measurably better)"
 
 

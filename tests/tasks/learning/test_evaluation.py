@@ -2,10 +2,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tasks.encoders.kmer import KmerMlp
 from tasks.encoders.sequences import Sequences
 from tasks.learning import evaluation
-from tasks.learning.evaluation import bootstrap_difference, retrieval, species_precision
+from tasks.learning.contrastive import TrainingPlan, train
+from tasks.learning.evaluation import bootstrap_difference, retrieval, share_unlike, species_precision
+from tasks.learning.pairs import ReadWindows
 from tasks.learning.panel import Panel
+from tasks.reads.simulate import Library, random_genomes, simulate
 
 
 class Vectors:
@@ -98,3 +102,18 @@ def test_the_interval_is_that_of_the_normal_approximation() -> None:
     half_width = 1.96 * np.sqrt(0.3 * 0.7 / 1000)
     assert interval.low == pytest.approx(0.3 - half_width, abs=0.003)
     assert interval.high == pytest.approx(0.3 + half_width, abs=0.003)
+
+
+def test_reads_of_species_that_a_panel_lacks_are_unlike_it() -> None:
+    genomes = random_genomes(6, 10_000, seed=5)
+    sides = []
+    for chosen, seed in ((genomes[:3], 1), (genomes[:3], 2), (genomes[3:], 3)):
+        (reads,) = simulate(chosen, Library(templates=600, read_length=150, seed=seed))
+        sides.append(Sequences(reads.sequences.ravel(), 150 * np.arange(601)))
+    known = Panel("known", sides[0], np.full(600, "any"))
+    encoder = KmerMlp.untrained(sides[0], seed=1)
+    plan = TrainingPlan(steps=40, pairs_per_step=128, learning_rate=1e-3, temperature=0.1, seed=1)
+    train(encoder, ReadWindows(Sequences.concatenate(sides)), plan, report=lambda line: None)
+    assert share_unlike(encoder, known, sides[1]) < 0.12
+    assert share_unlike(encoder, known, sides[2]) > 0.3
+    assert share_unlike(encoder, known, sides[0]) == 0  # each is there itself
