@@ -26,6 +26,9 @@ import pytest
 from tasks import results
 from tasks.batches import Batch
 from tasks.cluster_spec import RUN_TAG
+from tasks.encoders.kmer import KmerMlp
+from tasks.encoders.registry import Registry
+from tasks.encoders.sequences import Sequences
 from tasks.object_store import ObjectStore, ObjectUri
 from tests.faults.conditions import until
 from tests.plugins.strandloop.played_pcluster import (
@@ -289,6 +292,73 @@ def test_the_retrained_encoder_is_registered_and_promoted_only_if_better(
     assert expected.endswith(f"@{current}")
     candidate = verdict["encoder_after"].partition("@")[2]
     assert store.get_json(batch.encoders / "kmer-mlp" / candidate / "card.json")["parent"]
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_person_approves_a_better_encoder_and_the_batch_is_to_be_embedded_anew(
+    batch: Batch, environment: Mapping[str, str], tmp_path: Path
+) -> None:
+    store, registry = ObjectStore(), Registry(ObjectStore(), batch.encoders)
+    for info in list(store.list(batch.results / "retraining")):
+        store.delete(info.uri)
+    KmerMlp.untrained(Sequences.from_arrow(pa.array(["ACGT" * 30] * 9)), seed=1).save(tmp_path)
+    knows_nothing = registry.register("kmer-mlp", tmp_path, {}, parent=registry.current("kmer-mlp"))
+    assert registry.promote("kmer-mlp", knows_nothing, expected=registry.current("kmer-mlp"))
+
+    with ThreadPoolExecutor(1) as pool:
+        conf = {"batch_id": batch.batch_id, "approval": True, "reembed": [batch.batch_id]}
+        running = pool.submit(dags_test, "encoder_retraining", environment, **conf)
+        asked = until(
+            lambda: running.done() or in_airflow(APPROVE, environment),
+            seconds=400,
+            what="a person is asked",
+        )
+        done = running.result()
+    assert done.returncode == 0, done.output[-20_000:]
+    assert asked is not True, done.output[-20_000:]
+    verdict = store.get_json(batch.results / "retraining" / "retraining.json")
+    assert verdict["encoder_before"].endswith(f"@{knows_nothing}")
+    assert not verdict["promoted"] and verdict["encoder_after"] in asked
+    assert verdict["encoder_after"].endswith(f"@{registry.current('kmer-mlp')}")
+    (conf,) = json.loads(in_airflow(TRIGGERED, environment))
+    assert (conf["batch_id"], conf["replace_results"], conf["top_k"]) == (batch.batch_id, True, TOP_K)
+
+
+APPROVE = """
+from airflow._shared.timezones import timezone
+from airflow.models.hitl import HITLDetail
+from airflow.models.trigger import handle_event_submit
+from airflow.triggers.base import TriggerEvent
+from airflow.utils.session import create_session
+with create_session() as session:
+    for asked in session.query(HITLDetail).filter(HITLDetail.responded_at.is_(None)):
+        if asked.task_instance.state == "awaiting_input":
+            asked.chosen_options, asked.responded_at = ["Approve"], timezone.utcnow()
+            answer = TriggerEvent(asked.as_resume_event_payload())
+            handle_event_submit(answer, task_instance=asked.task_instance, session=session)
+            print(asked.subject, asked.body)
+"""
+TRIGGERED = """
+import json
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
+with create_session() as session:
+    runs = session.query(DagRun).filter(DagRun.dag_id == "genomics_batch", DagRun.state == "queued")
+    print(json.dumps([run.conf for run in runs]))
+"""
+
+
+def in_airflow(script: str, environment: Mapping[str, str]) -> str:
+    """What a script prints that talks to Airflow's database, as the API server would."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+        check=True,
+        timeout=120,
+    )
+    return done.stdout.strip()
 
 
 def test_a_batch_id_in_bad_form_is_refused(environment: Mapping[str, str]) -> None:

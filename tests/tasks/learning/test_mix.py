@@ -37,19 +37,19 @@ def test_without_a_graph_pairs_are_the_reads_own() -> None:
     }
 
 
-def test_half_of_the_pairs_are_from_the_graph_and_chains_go_before_neighbours() -> None:
+def test_pairs_are_from_chains_where_there_are_chains_else_half_from_neighbours() -> None:
     ids = [f"a:{number}" for number in range(4)]
     assert shares(ids, edges((0, 1))) == {"windows of one read": 0.5, "mutual nearest neighbours": 0.5}
     chain = Placements(np.array([2, 3]), np.array([0, 0]), np.array([0, 150]))
     assert shares(ids, edges((0, 1)), chain) == {
-        "windows of one read": 0.5,
-        "far apart on one chain": 0.25,
+        "windows of one read": 0.375,
+        "far apart on one chain": 0.375,
         "mutual nearest neighbours": 0.25,
     }
     everywhere = Placements(np.arange(4), np.zeros(4, int), 100 * np.arange(4))
     assert shares(ids, edges((0, 1)), everywhere) == {
-        "windows of one read": 0.5,
-        "far apart on one chain": 0.5,
+        "windows of one read": 0.25,
+        "far apart on one chain": 0.75,
     }
 
 

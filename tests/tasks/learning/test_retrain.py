@@ -80,7 +80,7 @@ def test_reads_far_apart_on_chains_are_learnt_from(
     training = read_reads(store, batch)
     assert training.equals(reads)
     assert pairs["far apart on one chain"]["available"] == len(split_reads(reads).training)
-    assert pairs["far apart on one chain"]["share"] == 0.5
+    assert pairs["far apart on one chain"]["share"] == 0.75
     assert 0 < pairs["far apart on one chain"]["purity"] <= 1 == pairs["windows of one read"]["purity"]
 
     some = read_placements(store, batch, reads["read_id"].slice(3, 2))
