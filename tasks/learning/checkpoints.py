@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import time
@@ -132,13 +133,19 @@ def fingerprint(state: TrainingState, pairs: PairSource, plan: TrainingPlan) -> 
 
     The pairs are known by how many there are and by one step's draw, which other reads or pairs would change.
     """
-    from tasks.learning.card import code_version  # the card knows the training, so not above
-
     drawn = pairs.draw(np.random.default_rng(plan.seed), plan.pairs_per_step)
-    known = (code_version(), asdict(plan), state.workers.count, pairs.names, len(pairs))
+    known = (_code_version(), asdict(plan), state.workers.count, pairs.names, len(pairs))
     digest = hashlib.sha256(repr(known).encode())
     for name, weights in state.model.state_dict().items():
         digest.update(name.encode() + weights.cpu().numpy().tobytes())
     for sequences in (drawn.left, drawn.right):
         digest.update(sequences.offsets.tobytes() + sequences.bases.tobytes())
     return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _code_version() -> str:
+    """Asked for once: files that are replaced meanwhile do not change what this process runs."""
+    from tasks.learning.card import code_version  # the card knows the training, so not above
+
+    return code_version()
