@@ -71,7 +71,7 @@ def text_of(rows: Sequence[dict[str, Any]]) -> str:
             found = [of(rows, cell, way, measure) for measure in MEASURES]
             seconds = of(rows, cell, way, "seconds")
             if seconds:
-                shown = " | ".join(f"{value or '':13}" for value in found)
+                shown = " | ".join(f"{value or ''!s:13}" for value in found)
                 lines.append(f"| {way:32} | {shown} | {seconds.mean:.0f} |")
         lines.append("")
     for goal in goals(rows):
