@@ -20,7 +20,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.accuracy import genomes, minimap
+from tests.benchmarks.accuracy import figure, genomes, minimap, tables
+from tests.benchmarks.accuracy.cell import Cell, measure
 from tests.benchmarks.bench_daily_run import ROOT, machine
 from tests.benchmarks.kernel.ours import cores
 
@@ -28,20 +29,18 @@ TARGET = ROOT / ".local" / "bench" / "accuracy.json"
 PACKAGES = ("numpy", "torch", "igraph", "parasail", "scikit-learn")
 
 
-def measured(cells: Sequence[tuple[int, bool, int]]) -> Iterator[list[dict[str, Any]]]:
-    """The rows of each cell (read length, paired, seed), as soon as it is done."""
-    # Before any process loads numpy or torch: they read it once.
+def measured(cells: Sequence[Cell]) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each cell, as soon as it is done."""
+    # Processes read it as they load numpy and torch.
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(cores(), len(cells)), context) as pool:
-        for done in as_completed([pool.submit(_one, *cell) for cell in cells]):
+        for done in as_completed([pool.submit(measure, cell) for cell in cells]):
             yield done.result()
 
 
 def main() -> None:
     """Command line."""
-    from tests.benchmarks.accuracy import figure, tables
-
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.accuracy", description=__doc__)
     parser.add_argument("--length", type=int, nargs="+", choices=(150, 500), default=(150, 500))
     parser.add_argument("--layout", nargs="+", choices=("single", "paired"), default=("single", "paired"))
@@ -59,7 +58,7 @@ def main() -> None:
         "genomes": genomes.provenance(),
     }
     paired = [layout == "paired" for layout in options.layout]
-    cells = [(length, two, seed) for seed, length, two in product(options.seeds, options.length, paired)]
+    cells = [Cell(length, two, seed) for seed, length, two in product(options.seeds, options.length, paired)]
     rows: list[dict[str, Any]] = []
     options.json.parent.mkdir(parents=True, exist_ok=True)
     for of_cell in measured(cells):
@@ -70,14 +69,6 @@ def main() -> None:
     print(f"{about['cpu']}, {about['cores']} cores; {time.monotonic() - began:.0f} s in all\n")
     print(tables.text_of(rows))
     print(f"\nwritten to {options.json} and {options.json.with_suffix('.svg')}")
-
-
-def _one(length: int, paired: bool, seed: int) -> list[dict[str, Any]]:
-    """In a process of its own."""
-    from tests.benchmarks.accuracy.cell import Cell, measure
-    from tests.benchmarks.accuracy.reads import Panel
-
-    return measure(Cell(length, paired, seed), Panel.of(genomes.TRAINED, genomes.UNSEEN))
 
 
 if __name__ == "__main__":

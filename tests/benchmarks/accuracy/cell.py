@@ -17,6 +17,7 @@ from tasks.encoders.sequences import Sequences
 from tasks.learning.pairs import Mixture
 from tests.benchmarks.accuracy import loop
 from tests.benchmarks.accuracy.aligner import overlaps_by_minimap2
+from tests.benchmarks.accuracy.genomes import TRAINED, UNSEEN
 from tests.benchmarks.accuracy.measures import TrueOverlaps, apart, nearest
 from tests.benchmarks.accuracy.reads import Panel, Reads, to_tell_apart
 
@@ -68,8 +69,9 @@ class Reading:
         return cls(batch, *others, TrueOverlaps.of(batch, seed=cell.seed))
 
 
-def measure(cell: Cell, panel: Panel) -> list[dict[str, Any]]:
+def measure(cell: Cell) -> list[dict[str, Any]]:
     """A row for every way; ``seconds`` are those of the way alone, beyond the encoder that it starts from."""
+    panel = Panel.of(TRAINED, UNSEEN)
     reading = Reading.of(cell, panel)
     batch = reading.batch
     rows: list[dict[str, Any]] = []
