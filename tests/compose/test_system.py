@@ -88,11 +88,10 @@ def test_batch_ends_right_once_while_containers_are_lost(system: System) -> None
 
 def _land(system: System, *batch_ids: str) -> None:
     """Land the sample reads, which are enough for an encoder on each of Ray's nodes."""
-    put = (
-        "python -m tasks.landing put --data-uri s3://strandloop /opt/strandloop/samples/*/*.fq.gz --batch-id"
-    )
+    reads = "/opt/strandloop/samples/*/*.fq.gz"
     for batch_id in batch_ids:
-        system.compose("run", "--rm", "sample-batch", "bash", "-c", f"{put} {batch_id}")
+        put = f"python -m tasks.landing put --data-uri s3://strandloop --batch-id {batch_id} {reads}"
+        system.compose("run", "--rm", "sample-batch", "bash", "-c", put)
 
 
 def _lose_ray_worker_while_it_embeds(system: System) -> None:
@@ -120,12 +119,11 @@ def _lose_slurm_node_in_the_kernel(system: System) -> str:
     number = system.inside("slurm-head", "squeue", "--noheader", "--states=RUNNING", "--format=%i").strip()
     system.docker("kill", node)
 
-    def job(field: str) -> str:
-        return system.inside(
-            "slurm-head", "squeue", "--noheader", f"--jobs={number}", f"--format={field}"
-        ).strip()
+    def waits() -> bool:
+        state = system.inside("slurm-head", "squeue", "--noheader", f"--jobs={number}", "--format=%T")
+        return state.strip() == "PENDING"
 
-    until(lambda: job("%T") == "PENDING", what="Slurm has noticed the loss and queued the job again")
+    until(waits, what="Slurm has noticed the loss and queued the job again")
     system.docker("start", node)
     # Slurm would wait two minutes before it starts the job again.
     system.inside("slurm-head", "scontrol", "update", f"JobId={number}", "StartTime=now")
@@ -133,13 +131,12 @@ def _lose_slurm_node_in_the_kernel(system: System) -> str:
 
 
 def _end_of(airflow: AirflowApi, run_id: str) -> str:
+    def final_state() -> str | None:
+        state = airflow.state("genomics_batch", run_id)
+        return state if state in ("success", "failed") else None
+
     return until(
-        lambda: next(
-            iter({airflow.state("genomics_batch", run_id)} & {"success", "failed"}),
-            None,
-        ),
-        seconds=BATCH_SECONDS,
-        what=lambda: f"{run_id} ends: {airflow.tasks('genomics_batch', run_id)}",
+        final_state, seconds=BATCH_SECONDS, what=lambda: f"{run_id} ends: {_states(airflow, run_id)}"
     )
 
 
