@@ -32,8 +32,10 @@ def system() -> Iterator[System]:
 
 
 def test_up_returns_a_working_system(system: System) -> None:
-    stays = ("s3", "postgres", "airflow-apiserver", "airflow-scheduler", "airflow-dag-processor")
-    stays += ("airflow-triggerer", "ray-head", "ray-worker", "slurm-head", "slurm-node")
+    stays = [
+        *("s3", "postgres", "ray-head", "ray-worker", "slurm-head", "slurm-node"),
+        *("airflow-apiserver", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"),
+    ]
     containers = {service: system.containers(service) for service in stays}
     assert len(containers["slurm-node"]) == 2
     assert {system.health(id) for ids in containers.values() for id in ids} == {"healthy"}
