@@ -106,11 +106,19 @@ END
     exec slurmdbd -D
 }
 
-# Ray's nodes fetch each job's code from the head, as on AWS; none is on their path.
+# Ray's nodes fetch each job's code from the head, as on AWS; none is on their path. Ray gives a node 30 s to register,
+# fixed in its source, which a very busy machine can exceed: then once more, since a container that ends is a failed one.
 ray_node() {
-    exec ray start --block --disable-usage-stats --num-cpus="$((cpus > 2 ? cpus : 2))" \
-        --object-store-memory="$object_store_bytes" --min-worker-port=0 --max-worker-port=0 \
-        --log-style=record --log-color=false "$@"
+    local ray
+    trap 'kill "$ray"; wait "$ray"; exit' TERM
+    for _ in 1 2 3; do
+        ray start --block --disable-usage-stats --num-cpus="$((cpus > 2 ? cpus : 2))" \
+            --object-store-memory="$object_store_bytes" --min-worker-port=0 --max-worker-port=0 \
+            --log-style=record --log-color=false "$@" &
+        ray=$!
+        wait "$ray" || echo "ray start ended with exit status $?"
+    done
+    exit 1
 }
 
 case ${1:-} in
