@@ -44,7 +44,8 @@ def batch_pairs(
 
     :param read_ids, sequences: of the reads to train on; the rows of ``edges`` and ``placements`` are theirs.
     """
-    paired = ReadPairs(sequences, *mates(read_ids), names=("mates",))
+    both = mates(read_ids)
+    paired = ReadPairs(sequences, *both, names=("mates",))
     cut = PlacedPairs.of(sequences, *pieces(read_ids), name="windows of one long read")
     with_partner = np.concatenate([paired.left, paired.right, cut.covered])
     alone = np.setdiff1d(np.arange(len(sequences)), with_partner)
@@ -52,7 +53,12 @@ def batch_pairs(
     own = max(1, len(single) + len(cut) + 2 * len(paired))
 
     chained = PlacedPairs.of(
-        sequences, placements.row, placements.chain, placements.offset, name="far apart on one chain"
+        sequences,
+        placements.row,
+        placements.chain,
+        placements.offset,
+        name="far apart on one chain",
+        mates=both,
     )
     on_chains = len(chained) / max(1, len(sequences))
     neighbours = ReadPairs(

@@ -106,24 +106,37 @@ class PlacedPairs:
 
     The two share no base and begin at most :data:`REACH_BASES` from each other, at a random one of these
     distances as far as the line reaches. ``rows`` are the placed reads along their lines; read ``rows[i]`` may be
-    drawn with each of ``rows[first[i]:end[i]]``.
+    drawn with each of ``rows[first[i]:end[i]]``. In the place of a drawn read that has a mate, its mate is taken,
+    ``further``: of a short chain it is beyond the end.
     """
 
     sequences: Sequences
     rows: np.ndarray
     first: np.ndarray
     end: np.ndarray
+    further: np.ndarray
     names: tuple[str, ...]
 
     @classmethod
     def of(
-        cls, sequences: Sequences, rows: np.ndarray, line: np.ndarray, offset: np.ndarray, name: str
+        cls,
+        sequences: Sequences,
+        rows: np.ndarray,
+        line: np.ndarray,
+        offset: np.ndarray,
+        name: str,
+        mates: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> PlacedPairs:
         """From where reads lie.
 
         :param rows: of ``sequences``, int64; each at most once.
         :param line, offset: of each of ``rows``: the line's number, from 0, and its leftmost base there, from 0.
+        :param mates: rows of the two reads of every template that has two; without them reads are drawn themselves.
         """
+        further = np.arange(len(sequences))
+        if mates is not None:
+            left, right = mates
+            further[left], further[right] = right, left
         order = np.lexsort((offset, line))
         rows, line, offset = rows[order], line[order], offset[order]
         beyond = offset + sequences.lengths[rows]
@@ -132,7 +145,7 @@ class PlacedPairs:
         place = line * apart + offset
         first = np.searchsorted(place, line * apart + beyond)
         end = np.searchsorted(place, place + REACH_BASES, side="right")
-        return cls(sequences, rows, first, end, (name,))
+        return cls(sequences, rows, first, end, further[rows], (name,))
 
     @property
     def covered(self) -> np.ndarray:
@@ -157,7 +170,10 @@ class PlacedPairs:
         (begins,) = np.nonzero(self.first < self.end)
         one = begins[random.integers(0, len(begins), count)]
         other = random.integers(self.first[one], self.end[one])
-        return _windows_of_two(self.sequences, self.rows[one], self.rows[other], random)
+        left, right = self.rows[one], self.further[other]
+        own_mate = left == right
+        right[own_mate] = self.rows[other[own_mate]]
+        return _windows_of_two(self.sequences, left, right, random)
 
 
 @dataclass(frozen=True)

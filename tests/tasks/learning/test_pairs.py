@@ -174,3 +174,10 @@ def test_no_edges_no_pairs() -> None:
     nothing = np.zeros(0, dtype=np.int64)
     left, right = mutual_neighbours(nothing, nothing, nothing.astype(np.float32), templates=pa.array(["s:1"]))
     assert len(left) == len(right) == 0
+
+
+def test_of_a_drawn_read_that_has_a_mate_the_mate_is_taken() -> None:
+    reads = random_reads(*[100] * 6)
+    row, line, offset = np.array([0, 1, 2, 3]), np.array([0, 0, 1, 1]), np.array([0, 100, 0, 100])
+    mates_of = np.array([1, 2]), np.array([4, 3])  # 1 and 4, which is on no line; 2 and 3, which are on one
+    assert partners(PlacedPairs.of(reads, row, line, offset, "chain", mates_of)) == {(0, 4), (2, 3)}
