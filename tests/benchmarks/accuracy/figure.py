@@ -36,7 +36,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
                             markersize=5 if way in (CHAINED, CHAINED_TWICE) else 3.5,
                             markerfacecolor="white" if way == ORACLE else colour,
                             color=colour,
-                            label=LABELS[measure] if line == 0 else None,
+                            label=LABELS[measure] if way == CHAINED else None,
                         )
             axes.set_title(cell, fontsize=9)
             axes.set_yticks(range(len(ways)), ways)
