@@ -20,8 +20,9 @@ from tasks.learning.pairs import (
 )
 
 CHAIN_SHARE = 0.75
-"""Of pairs on chains, for reads that are on one; the rest are the reads' own. With 0.75 instead of 0.5, and no
-neighbours, precision@10 on ten bacteria was 0.65 instead of 0.62 (150 bp), and the same with mates (500 bp)."""
+CHAIN_SHARE_OF_MATES = 0.5
+"""Of pairs on chains, for reads that are on one; the rest are the reads' own, of which mates reach as far as a
+short chain. They were chosen by seed 1 of ``make bench-accuracy``."""
 NEIGHBOUR_SHARE = 0.5
 """Of mutual neighbours, for reads that are on no chain: half and half was the best that was measured."""
 REPLAY_SHARE = 0.5
@@ -38,9 +39,10 @@ def batch_pairs(
 ) -> list[tuple[PairSource, float]]:
     """Where a batch's training pairs come from, the surest first, and in which shares; they sum to 1 at most.
 
-    Of the share of the reads that is on chains, :data:`CHAIN_SHARE` are two reads far apart on one; of the others,
-    :data:`NEIGHBOUR_SHARE` are mutual nearest neighbours. The rest are the reads' own, each kind in the share of
-    the reads that it is the best for: windows of a single read, pieces of a long one, the mates of a template.
+    Of the share of the reads that is on chains, :data:`CHAIN_SHARE` (of mates, :data:`CHAIN_SHARE_OF_MATES`) are
+    two reads far apart on one; of the others, :data:`NEIGHBOUR_SHARE` are mutual nearest neighbours. The rest are
+    the reads' own, each kind in the share of the reads that it is the best for: windows of a single read, pieces of
+    a long one, the mates of a template.
 
     :param read_ids, sequences: of the reads to train on; the rows of ``edges`` and ``placements`` are theirs.
     """
@@ -66,7 +68,8 @@ def batch_pairs(
         *mutual_neighbours(edges.query, edges.neighbour, edges.cosine, templates=templates_of(read_ids)),
         names=("mutual nearest neighbours",),
     )
-    from_chains = CHAIN_SHARE * on_chains
+    with_mates = 2 * len(paired) / max(1, len(sequences))
+    from_chains = on_chains * (CHAIN_SHARE_OF_MATES * with_mates + CHAIN_SHARE * (1 - with_mates))
     from_neighbours = NEIGHBOUR_SHARE * (1 - on_chains)
     of_their_own = (1 - from_chains - from_neighbours) / own
     return [

@@ -106,8 +106,8 @@ class PlacedPairs:
 
     The two share no base and begin at most :data:`REACH_BASES` from each other, at a random one of these
     distances as far as the line reaches. ``rows`` are the placed reads along their lines; read ``rows[i]`` may be
-    drawn with each of ``rows[first[i]:end[i]]``. In the place of a drawn read that has a mate, its mate is taken,
-    ``further``: of a short chain it is beyond the end.
+    drawn with each of ``rows[first[i]:end[i]]``. In the place of a drawn read its mate, ``further[i]``, is taken in
+    half of the cases: of a short chain it is beyond the end.
     """
 
     sequences: Sequences
@@ -170,9 +170,13 @@ class PlacedPairs:
         (begins,) = np.nonzero(self.first < self.end)
         one = begins[random.integers(0, len(begins), count)]
         other = random.integers(self.first[one], self.end[one])
-        left, right = self.rows[one], self.further[other]
-        own_mate = left == right
-        right[own_mate] = self.rows[other[own_mate]]
+        left, right = (
+            np.where(random.random(count) < 0.5, self.further[drawn], self.rows[drawn])
+            for drawn in (one, other)
+        )
+        # Of one template nothing is left to be far apart: mates that are on one line.
+        alike = self.further[one] == self.rows[other]
+        left, right = np.where(alike, self.rows[one], left), np.where(alike, self.rows[other], right)
         return _windows_of_two(self.sequences, left, right, random)
 
 

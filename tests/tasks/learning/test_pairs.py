@@ -176,8 +176,9 @@ def test_no_edges_no_pairs() -> None:
     assert len(left) == len(right) == 0
 
 
-def test_of_a_drawn_read_that_has_a_mate_the_mate_is_taken() -> None:
+def test_in_the_place_of_a_read_its_mate_may_be_taken() -> None:
     reads = random_reads(*[100] * 6)
     row, line, offset = np.array([0, 1, 2, 3]), np.array([0, 0, 1, 1]), np.array([0, 100, 0, 100])
     mates_of = np.array([1, 2]), np.array([4, 3])  # 1 and 4, which is on no line; 2 and 3, which are on one
-    assert partners(PlacedPairs.of(reads, row, line, offset, "chain", mates_of)) == {(0, 4), (2, 3)}
+    source = PlacedPairs.of(reads, row, line, offset, "chain", mates_of)
+    assert partners(source) == {(0, 1), (0, 4), (2, 3)}
