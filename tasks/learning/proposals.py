@@ -1,4 +1,4 @@
-"""Encoders that were found better and wait for a person's word."""
+"""Encoders that were found better: promoted at once, or when a person approves."""
 
 from __future__ import annotations
 
@@ -32,18 +32,25 @@ def promote_approved(proposals: Sequence[dict[str, Any]]) -> list[str]:
     for proposal in proposals:
         before, after = (EncoderUri.parse(proposal[name]) for name in ("encoder_before", "encoder_after"))
         registry = Registry(store, Batch(proposal["data_uri"], proposal["batches"][0]).encoders)
-        assert after.version is not None  # only versions are proposed
-        reason = f"approved by a person; {proposal['reason']}"
-        if (
-            not registry.promote(after.target, after.version, expected=before.version, reason=reason)
-            and (current := registry.current(after.target)) != after.version
-        ):
-            raise InvalidInput(
-                f"{after} was not promoted: {current} took the place of {before.version} meanwhile; retrain on a "
-                "new batch to compare with that"
-            )
+        promoted, reason = promote(registry, before, after, f"approved by a person; {proposal['reason']}")
+        if not promoted:
+            raise InvalidInput(f"{after}: {reason}; retrain on a new batch to compare with that")
         told.append(f"{after} is current now")
     return told
+
+
+def promote(registry: Registry, before: EncoderUri, after: EncoderUri, reason: str) -> tuple[bool, str]:
+    """Promote a version in the place of ``before``: whether it is current now, and why or why not.
+
+    A run that was interrupted after its promotion finds its own version promoted.
+    """
+    assert after.version is not None  # a version was registered
+    if registry.promote(after.target, after.version, expected=before.version, reason=reason):
+        return True, reason
+    current = registry.current(after.target)
+    if current == after.version:
+        return True, reason
+    return False, f"{reason}; not promoted, because {current} took the place of {before.version} meanwhile"
 
 
 def _first_batch(job: Sequence[str]) -> Batch:

@@ -22,24 +22,15 @@ import pyarrow.compute as pc
 from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
-from tasks.batches import Batch
 from tasks.cost.prices import current_prices
-from tasks.encoders.model import EncoderModel
-from tasks.encoders.protocol import load_encoder
-from tasks.encoders.registry import Registry
-from tasks.encoders.sequences import Sequences
 from tasks.errors import InvalidInput
-from tasks.learning.batch_results import MAX_READS, read_edges, read_placements, read_reads
 from tasks.learning.contrastive import TrainingPlan, train
 from tasks.learning.evaluation import retrieval
 from tasks.learning.held_out import Split, split_reads
 from tasks.learning.job import Job
-from tasks.learning.mix import batch_pairs, with_replay
-from tasks.learning.pairs import Mixture, PairSource
+from tasks.learning.lessons import encoder_of, held_out_templates, load_parent, pairs_of, read_lessons
 from tasks.learning.plans import retraining_plan
 from tasks.learning.promotion import decide
-from tasks.learning.replay import read_replay
-from tasks.learning.retrain import encoder_of
 from tasks.object_store import ObjectStore
 from tasks.progress import PROGRESS_MARK
 
@@ -167,36 +158,27 @@ def _tried(
 def _try(factors: dict[str, float], *, job: Job) -> dict[str, Any]:
     """One trial, on a worker: the fields of :class:`Trial` but the last, or why there can be none."""
     started = time.monotonic()
-    store, batches = ObjectStore(), job.batches
-    registry = Registry(store, batches[0].encoders)
+    store = ObjectStore()
     try:
-        address = encoder_of(store, registry, batches)
-        lessons = [_validating(store, batch, MAX_READS // len(batches)) for batch in batches]
+        address = encoder_of(store, job.batches)
+        lessons = read_lessons(store, job.batches, split=validation_split)
     except InvalidInput as error:
         return {"refused": str(error)}
-    parent = None
-    if address.scheme == "registry" and address.version is not None:
-        one_strand = str(address.one_strand())
-        parent = load_encoder(one_strand, encoders=batches[0].encoders, store=store, to_train=True)
-    if not isinstance(parent, EncoderModel) or address.version is None:
+    parent = load_parent(store, job.batches, address)
+    if parent is None:
         return {"untrained": str(address)}  # the retraining says so, and leaves it as it is
 
-    weighted = [(source, share * len(split.training)) for split, pairs in lessons for source, share in pairs]
-    replay = read_replay(registry.on_this_node(address.target, address.version)).without(
-        [batch.batch_id for batch in batches]
-    )
-    usual = retraining_plan(type(parent))
+    usual = retraining_plan(type(parent.model))
     plan = replace(
         usual,
         learning_rate=usual.learning_rate * factors["learning_rate"],
         temperature=usual.temperature * factors["temperature"],
         steps=round(usual.steps * factors["steps"]),
     )
-    candidate = copy.deepcopy(parent)
-    train(candidate, with_replay(Mixture.of(weighted), replay), plan, report=lambda line: None)
-    left = Sequences.concatenate([split.left for split, _ in lessons])
-    right = Sequences.concatenate([split.right for split, _ in lessons])
-    before, after = (retrieval(encoder, left, right) for encoder in (parent, candidate))
+    candidate = copy.deepcopy(parent.model)
+    train(candidate, pairs_of(lessons, parent), plan, report=lambda line: None)
+    templates = held_out_templates(lessons)
+    before, after = (retrieval(encoder, *templates) for encoder in (parent.model, candidate))
     k = decide(before, after).k
     return {
         "learning_rate": plan.learning_rate,
@@ -207,18 +189,6 @@ def _try(factors: dict[str, float], *, job: Job) -> dict[str, Any]:
         "after": round(after.recall(k), 4),
         "seconds": round(time.monotonic() - started, 1),
     }
-
-
-def _validating(
-    store: ObjectStore, batch: Batch, max_reads: int
-) -> tuple[Split, list[tuple[PairSource, float]]]:
-    """What a trial learns from a batch, and what it is asked for."""
-    reads = read_reads(store, batch, max_reads)
-    split = validation_split(reads)
-    training = reads.take(pa.array(split.training))
-    ids = training["read_id"]
-    edges, placements = read_edges(store, batch, ids), read_placements(store, batch, ids)
-    return split, batch_pairs(ids, Sequences.from_arrow(training["sequence"]), edges, placements)
 
 
 def validation_split(reads: pa.Table) -> Split:

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +32,7 @@ from tasks.encoders.registry import Registry
 from tasks.encoders.sequences import Sequences
 from tasks.object_store import ObjectStore
 from tasks.reads.simulate import Library, random_genomes, simulate
+from tests.faults.conditions import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -159,10 +159,8 @@ def begun(job: subprocess.Popen[str], worker: int) -> int:
 
 
 def wait_for_checkpoint(batch: Batch) -> None:
-    deadline = time.monotonic() + ONCE_SECONDS
-    while not list(ObjectStore().list(batch.results / "retraining" / "checkpoints")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    checkpoints = batch.results / "retraining" / "checkpoints"
+    until(lambda: list(ObjectStore().list(checkpoints)), seconds=ONCE_SECONDS, what="a checkpoint")
 
 
 def disturbed(job: subprocess.Popen[str], batch: Batch, *, worker: int) -> str:

@@ -56,7 +56,7 @@ def test_an_approval_of_yesterday_does_not_undo_another_promotion(
     KmerMlp().save(tmp_path)
     theirs = registry.register("kmer-mlp", tmp_path, {}, parent=None)
     assert registry.promote("kmer-mlp", theirs, expected=registry.current("kmer-mlp"))
-    with pytest.raises(InvalidInput, match=f"was not promoted: {theirs} took the place of"):
+    with pytest.raises(InvalidInput, match=f"not promoted, because {theirs} took the place of"):
         promote_approved(proposed)
     assert registry.current("kmer-mlp") == theirs
 

@@ -126,6 +126,61 @@ def test_another_promotion_meanwhile_stands(
     assert registry.current("kmer-mlp") == theirs
 
 
+def test_a_run_that_ended_between_promotion_and_result_is_not_learnt_from_again(
+    store: ObjectStore,
+    batch: Batch,
+    reads_of: Callable[..., pa.Table],
+    publish_batch: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads = reads_of(600, length=100)
+    before = ensure_encoder(store, batch, "registry://kmer-mlp", lambda: reads)
+    publish_batch(reads, before)
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(results, "publish", killed)
+        retrain(store, [batch], steps=20)
+    registry = Registry(store, batch.encoders)
+    moves = registry.moves("kmer-mlp")
+    assert len(moves) == 2  # the candidate is promoted
+
+    summary = retrain(store, [batch], steps=20)
+    assert (summary["encoder_before"], summary["promoted"]) == (before, True)
+    assert summary["encoder_after"] == f"registry://kmer-mlp@{moves[-1].version}"
+    assert registry.moves("kmer-mlp") == moves
+    assert len(registry.versions("kmer-mlp")) == 2
+
+
+def test_small_batches_are_learnt_from_together_also_where_one_gives_nothing(
+    store: ObjectStore, batch: Batch, reads_of: Callable[..., pa.Table], publish_batch: Callable[..., None]
+) -> None:
+    reads = reads_of(200)
+    uri = ensure_encoder(store, batch, "registry://kmer-mlp", lambda: reads)
+    publish_batch(reads, uri)
+    nothing = Batch(batch.data_uri, "2026-11-21")
+    ensure_encoder(store, nothing, "registry://kmer-mlp", lambda: reads)
+    for prefix in ("reads", "graph"):
+        manifest = results.find(store, batch.results / prefix)
+        assert manifest is not None
+        body = results.fetch(store, batch.results / prefix, manifest.files[0])
+        sink = io.BytesIO()
+        pq.write_table(pq.read_table(io.BytesIO(body)).slice(0, 0), sink)
+        results.publish(store, nothing.results / prefix, {"a.parquet": sink.getvalue()}, {})
+    with pytest.raises(InvalidInput, match="no reads to train on in batch 2026-11-21"):
+        retrain(store, [nothing], steps=2)
+
+    summary = retrain(store, [batch, nothing], steps=2)
+    assert summary["batches"] == ["2026-11-20", "2026-11-21"]
+    assert results.find(store, nothing.results / "retraining") == results.find(
+        store, batch.results / "retraining"
+    )
+    version = summary["encoder_after"].partition("@")[2]
+    assert Registry(store, batch.encoders).card("kmer-mlp", version)["data"]["batches"] == summary["batches"]
+
+
 def test_a_batch_that_was_not_embedded_is_refused(store: ObjectStore, batch: Batch) -> None:
     with pytest.raises(InvalidInput, match=r"'2026-11-20' has no encoder\.json: it was not embedded"):
         retrain(store, [batch])
