@@ -9,8 +9,9 @@ population stability index and the Jensen-Shannon divergence because it is itsel
 can picture and which a share can be compared with; because it hardly depends on the bins; and because there is a
 bound for what chance alone makes of it.
 
-What a threshold of 0.1 sees was measured with ``kmer-mlp``, 6,000 reads of 150 bases with 0.5 % errors of five real
-genomes (400 kb of each, 0.5x), beside four such batches. Distances, of which about 0.03 may be chance:
+What a threshold of 0.1 sees was measured once, by hand, with ``kmer-mlp``, 6,000 reads of 150 bases with 0.5 %
+errors of five real genomes (400 kb of each, 0.5x), beside four such batches. Distances, of which about 0.03 may be
+chance:
 
 ========================================================  =================
 the same, also a quarter to three times as many reads     0.01-0.03

@@ -232,10 +232,10 @@ def _replay_with(replay: Replay, lessons: Sequence[Lessons]) -> Replay:
 
 
 def _begun_with(store: ObjectStore, batches: Sequence[Batch]) -> EncoderUri:
-    """The encoder to start from: its current version, or the one that an interrupted run of this training began with.
+    """The encoder to start from: its current version, or that which an interrupted run of this training began with.
 
-    That run may have promoted its candidate before it could tell of it. Started from there, the same batches would
-    be learnt from twice.
+    That run may have promoted its candidate before it could tell of it. Started from there, the same batches
+    would be learnt from twice.
     """
     address, ids = encoder_of(store, batches), [batch.batch_id for batch in batches]
     if address.scheme != "registry" or address.version is None:
