@@ -18,7 +18,8 @@ MAX_SPECIES_LOSS = 0.02
 Measured once, by hand: on 40 panels of 200 reads (150 bp, seven bacteria) the difference of the same two encoders
 had a standard deviation of 0.01 to 0.02 by species: half as much again as one panel's bootstrap says, because its
 reads share neighbours. On 17 % of the panels some species of an encoder that is better by 0.017 fell by more than
-0.02, on none with its whole interval. What truly lost 0.05 to 0.06 was refused on 70 % of them, what lost 0.1 on all.
+0.02, on none with its whole interval. What truly lost 0.05 to 0.06 was refused on 70 % of them, what lost 0.1 on
+all.
 """
 
 Verdict = Literal["passed", "refused", "too few"]
