@@ -40,7 +40,7 @@ from tasks.learning.promotion import Decision, decide
 from tasks.learning.proposals import promote
 from tasks.learning.purity import purities
 from tasks.learning.replay import Replay
-from tasks.object_store import ObjectStore
+from tasks.object_store import ObjectStore, ObjectUri
 
 PREFIX = "retraining"
 
@@ -113,6 +113,7 @@ def retrain(
     body = json.dumps(asdict(done), indent=2, sort_keys=True).encode() + b"\n"
     for batch in fresh:
         results.publish(store, batch.results / PREFIX, {"retraining.json": body}, summary)
+    store.delete(_note_of(fresh))
     return {"status": "written", **summary}
 
 
@@ -240,7 +241,7 @@ def _begun_with(store: ObjectStore, batches: Sequence[Batch]) -> EncoderUri:
     address, ids = encoder_of(store, batches), [batch.batch_id for batch in batches]
     if address.scheme != "registry" or address.version is None:
         return address
-    begun = batches[0].results / PREFIX / "begun.json"
+    begun = _note_of(batches)
     card = Registry(store, batches[0].encoders).card(address.target, address.version)
     try:
         earlier = store.get_json(begun)
@@ -250,3 +251,8 @@ def _begun_with(store: ObjectStore, batches: Sequence[Batch]) -> EncoderUri:
         return replace(address, version=card["parent"])
     store.put_json(begun, {"batches": ids, "version": address.version})
     return address
+
+
+def _note_of(batches: Sequence[Batch]) -> ObjectUri:
+    """Where an unfinished training says what it began with."""
+    return batches[0].results / PREFIX / "begun.json"

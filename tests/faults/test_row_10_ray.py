@@ -124,7 +124,7 @@ def test_the_triggerer_is_killed_while_a_task_is_deferred(world: World) -> None:
     job.go()
     world.row(10, "triggerer killed while deferred", run, job, expected="success")
     told = [line for line in run.log().splitlines() if line.endswith("of the log")]
-    assert told == [f"line {n} of the log" for n in range(1, 41)]
+    assert told == [f"line {n} of the log" for n in range(1, 41)], run.log()
 
 
 def test_the_scheduler_is_killed_and_its_workers_live_on(world: World) -> None:

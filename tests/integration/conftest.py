@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -48,6 +49,12 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {**os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     subprocess.run(migrate, env=environment, check=True, capture_output=True, timeout=200)
     return home
+
+
+@pytest.fixture(scope="session")
+def ray_token() -> str:
+    """For every Ray cluster of this process, which reads ``RAY_AUTH_TOKEN`` once; else Ray leaves one at home."""
+    return uuid.uuid4().hex
 
 
 def _stack_command(*arguments: str) -> None:

@@ -108,10 +108,10 @@ def s3(s3_endpoint: str) -> Iterator[FailingS3]:
 
 
 @pytest.fixture(scope="module")
-def cluster(s3: FailingS3) -> Iterator[Cluster]:
+def cluster(s3: FailingS3, ray_token: str) -> Iterator[Cluster]:
     """A head that has no CPU, and two workers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex)  # else ray.init() leaves one in the home directory
+        patch.setenv("RAY_AUTH_TOKEN", ray_token)
         patch.setenv("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE", "1")
         patch.setenv("RAY_health_check_period_ms", "500")  # a lost node is noticed soon
         patch.setenv("RAY_health_check_failure_threshold", "4")

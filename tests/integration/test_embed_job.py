@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import sys
 import threading
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ CPUS = 4
 
 
 @pytest.fixture(scope="module")
-def cluster(s3_endpoint: str) -> Iterator[None]:
+def cluster(s3_endpoint: str, ray_token: str) -> Iterator[None]:
     workers = {
         "PYTHONPATH": str(PROJECT),
         "AWS_ENDPOINT_URL": s3_endpoint,
@@ -47,7 +46,7 @@ def cluster(s3_endpoint: str) -> Iterator[None]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex)  # else ray.init() leaves one in the home directory
+        patch.setenv("RAY_AUTH_TOKEN", ray_token)
         patch.setenv("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE", "1")
         patch.delenv("RAY_ADDRESS", raising=False)
         ray.init(

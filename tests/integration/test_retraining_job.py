@@ -41,14 +41,14 @@ READS = 600
 
 
 @pytest.fixture(scope="module")
-def cluster(s3_endpoint: str) -> Iterator[dict[str, str]]:
+def cluster(s3_endpoint: str, ray_token: str) -> Iterator[dict[str, str]]:
     """The environment of a process that is to use it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex)  # else Ray leaves one in the home directory
+        patch.setenv("RAY_AUTH_TOKEN", ray_token)
         patch.setenv("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE", "1")
         patch.setenv("PYTHONPATH", str(PROJECT))
         # Short, because sockets lie there; of its own, because else every ray.init() on the machine joins in.
