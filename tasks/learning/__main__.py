@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise InvalidInput("--workers and --tune need a Ray cluster: submit this command to one as a job")
         batches = tuple(Batch(chosen.data_uri, batch_id) for batch_id in chosen.batch_id)
         job = Job(batches, propose=chosen.propose, checkpoint_seconds=chosen.checkpoint_seconds)
-        summary = _on_ray(job, chosen) if in_ray_job and not _is_published(job) else _here(job)
+        summary = _on_ray(job, chosen) if in_ray_job and _has_work(job) else _here(job)
     except StrandloopError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
@@ -70,9 +70,18 @@ def _on_ray(job: Job, chosen: argparse.Namespace) -> dict[str, Any]:
     return retrain_on_ray(job, workers=chosen.workers, search=search)
 
 
-def _is_published(job: Job) -> bool:
+def _has_work(job: Job) -> bool:
+    """Whether a batch was not learnt from yet; workers are not started for batches without a common encoder.
+
+    :raises InvalidInput: a batch has no pinned encoder, or another one than the others.
+    """
+    from tasks.learning.lessons import encoder_of
+
     store = ObjectStore()
-    return all(results.find(store, batch.results / "retraining") for batch in job.batches)
+    fresh = [batch for batch in job.batches if results.find(store, batch.results / "retraining") is None]
+    if fresh:
+        encoder_of(store, fresh)
+    return bool(fresh)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -119,7 +119,8 @@ def cluster(s3: FailingS3, ray_token: str) -> Iterator[Cluster]:
         patch.delenv("RAY_ADDRESS", raising=False)
         # Short, because sockets lie there; of its own, because else every ray.init() on the machine joins in.
         sessions = tempfile.mkdtemp(prefix="ray-faults-", dir="/tmp")
-        head = {"num_cpus": 0, "object_store_memory": 128 << 20, "temp_dir": sessions}
+        patch.setenv("RAY_TMPDIR", sessions)
+        head = {"num_cpus": 0, "object_store_memory": 128 << 20}
         nodes = Cluster(initialize_head=True, head_node_args=head)
         for _ in range(2):
             nodes.add_node(num_cpus=1, object_store_memory=128 << 20)

@@ -194,8 +194,11 @@ def test_the_command_reports_and_repeats(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     arguments = ["--data-uri", batch.data_uri, "--batch-id", batch.batch_id]
+    monkeypatch.setenv("RAY_ADDRESS", "not asked for that")
+    assert command.main(arguments) == 65
+    assert "error: batch '2026-11-20' has no encoder.json" in capsys.readouterr().err
+    monkeypatch.delenv("RAY_ADDRESS")
     assert command.main(arguments) == 65
     assert "error: batch '2026-11-20' has no encoder.json" in capsys.readouterr().err
 
