@@ -252,8 +252,9 @@ def _in_repeats(chain: np.ndarray, offset: np.ndarray, dovetails: _Placed, limit
 
     Reads begin there as often as in all these places together. A chain is compared with those that overlaps join it
     to, by the median of reads begun per base, or with all chains where these have less than :data:`GROUP_BASES`
-    together; so a genome of which there is more than of others is no repeat, but a small piece of it may be taken
-    for one. Of few reads chance alone makes many: two standard deviations are allowed.
+    together. So a genome of which there is more than of others is no repeat where its chains are joined to so much,
+    but at 2x, where few chains are, much of it is lost: with six genomes of which one is at 8x and most at 2x, two
+    thirds of its reads of 150 bases. Of few reads chance alone makes many: two standard deviations are allowed.
     """
     rows = np.flatnonzero(chain >= 0)
     _, of, reads = np.unique(chain[rows], return_inverse=True, return_counts=True)
