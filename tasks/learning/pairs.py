@@ -97,7 +97,7 @@ class ReadPairs:
     def draw(self, random: np.random.Generator, count: int) -> Drawn:
         """See :class:`PairSource`."""
         pairs = random.integers(0, len(self.left), count)
-        return _windows_of_two(self.sequences, self.left[pairs], self.right[pairs], random)
+        return windows_of_two(self.sequences, self.left[pairs], self.right[pairs], random)
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class PlacedPairs:
         # Of one template nothing is left to be far apart: mates that are on one line.
         alike = self.further[one] == self.rows[other]
         left, right = np.where(alike, self.rows[one], left), np.where(alike, self.rows[other], right)
-        return _windows_of_two(self.sequences, left, right, random)
+        return windows_of_two(self.sequences, left, right, random)
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ def mutual_neighbours(
     return left[once], right[once]
 
 
-def _windows_of_two(
+def windows_of_two(
     sequences: Sequences, left: np.ndarray, right: np.ndarray, random: np.random.Generator
 ) -> Drawn:
     """A random window of each of two reads, for every pair of rows."""
