@@ -61,19 +61,19 @@ publish: setup ## build dist/ and upload it to S3; nothing is overwritten: make 
 	@test -n "$(BUCKET)" || { echo 'usage: make publish BUCKET=my-bucket'; exit 2; }
 	@PYTHONPATH=.:plugins $(VENV)/python -m infra.package publish "$(BUCKET)"
 
-# Two processes side by side: what needs services, and the others one after the other, whose report comes as a
-# whole. The fault matrix waits most of its time.
+# Two processes side by side: what needs the local stack, and the others one after the other, whose report comes as
+# a whole. The fault matrix waits most of its time.
 test: setup-tests ## all tests, of the fault matrix as much as FAULTS_MINUTES (20) allows
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-integration test-beside
 
 test-integration:
-	@$(VENV)/python -m pytest -m "integration and not faults"
+	@$(VENV)/python -m pytest -m "integration and not own_cluster and not faults"
 
 test-beside:
 	@mkdir -p .local/tests
 	@{ FAULTS_MINUTES=$(FAULTS_MINUTES) $(VENV)/python -m pytest -m faults; faults=$$?; \
-	  $(VENV)/python -m pytest -m "not integration and not faults and not compose"; units=$$?; \
-	  exit $$((faults | units)); } >.local/tests/beside.txt 2>&1; \
+	  $(VENV)/python -m pytest -m "(own_cluster or not integration) and not faults and not compose"; others=$$?; \
+	  exit $$((faults | others)); } >.local/tests/beside.txt 2>&1; \
 	status=$$?; cat .local/tests/beside.txt; exit $$status
 
 unit: setup ## the tests that need no services

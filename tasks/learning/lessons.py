@@ -22,12 +22,14 @@ from tasks.learning.batch_results import (
     read_reads,
 )
 from tasks.learning.held_out import MAX_TEMPLATES, Split, split_reads
-from tasks.learning.mix import batch_pairs, with_replay
+from tasks.learning.mix import batch_pairs, with_replay, with_synthetic
 from tasks.learning.pairs import Mixture, PairSource, PlacedPairs
 from tasks.learning.replay import Replay, read_replay
 from tasks.object_store import ObjectStore
 
 SEED = 1
+SAMPLE_READS = 10_000
+"""That made-up species are like: enough for their composition and lengths."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Lessons:
     split: Split
     placements: Placements
     pairs: list[tuple[PairSource, float]]
+
+    def trained_on(self, most: int) -> Sequences:
+        """Reads that are trained on, at most so many, spread over all of them."""
+        rows = self.split.training
+        return self._all.take(rows[:: -(-len(rows) // most) or 1])
 
     def held_out(self) -> Sequences:
         """Reads that are not trained on, as many as there are held-out templates at most."""
@@ -126,9 +133,11 @@ def read_lessons(
 
 
 def pairs_of(lessons: Sequence[Lessons], parent: Parent) -> Mixture:
-    """The pairs of all batches, in the shares of their reads, and those that the parent learnt from before."""
+    """The pairs of all batches, in the shares of their reads, made-up ones, and those learnt from before."""
     weighted = (
-        (source, share * len(lesson.split.training)) for lesson in lessons for source, share in lesson.pairs
+        (source, share * len(lesson.split.training))
+        for lesson in lessons
+        for source, share in with_synthetic(lesson.pairs, lesson.trained_on(SAMPLE_READS))
     )
     return with_replay(Mixture.of(weighted), earlier_pairs(lessons, parent))
 

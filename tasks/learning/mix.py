@@ -18,6 +18,7 @@ from tasks.learning.pairs import (
     pieces,
     templates_of,
 )
+from tasks.learning.synthetic import SyntheticSpecies
 
 CHAIN_SHARE = 0.75
 CHAIN_SHARE_OF_MATES = 0.5
@@ -25,6 +26,8 @@ CHAIN_SHARE_OF_MATES = 0.5
 short chain. They were chosen by seed 1 of ``make bench-accuracy``."""
 NEIGHBOUR_SHARE = 0.5
 """Of mutual neighbours, for reads that are on no chain: half and half was the best that was measured."""
+SYNTHETIC_SHARE = 0.25
+"""Of pairs of made-up species."""
 REPLAY_SHARE = 0.5
 """Of pairs from earlier batches, where there are any; the rest is shared as if there were none.
 
@@ -77,6 +80,15 @@ def batch_pairs(
         (paired, of_their_own * 2 * len(paired)),
         (chained, from_chains),
         (neighbours, from_neighbours),
+    ]
+
+
+def with_synthetic(pairs: list[tuple[PairSource, float]], reads: Sequences) -> list[tuple[PairSource, float]]:
+    """``pairs`` and, as a quarter of all, those of made-up species that are like the reads."""
+    total = sum(share for _, share in pairs)
+    return [
+        *((source, (1 - SYNTHETIC_SHARE) * share) for source, share in pairs),
+        (SyntheticSpecies.like(reads), SYNTHETIC_SHARE * total),
     ]
 
 

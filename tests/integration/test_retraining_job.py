@@ -34,7 +34,7 @@ from tasks.object_store import ObjectStore
 from tasks.reads.simulate import Library, random_genomes, simulate
 from tests.faults.conditions import until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.own_cluster, pytest.mark.timeout(600)]
 
 ONCE_SECONDS = 280
 READS = 600

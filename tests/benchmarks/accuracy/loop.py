@@ -26,7 +26,7 @@ from hpc_jobs.read_graph.chains import ChainLimits, Overlaps, chains
 from tasks.encoders.kmer import KmerMlp
 from tasks.learning.batch_results import Edges, Placements
 from tasks.learning.contrastive import train
-from tasks.learning.mix import batch_pairs
+from tasks.learning.mix import batch_pairs, with_synthetic
 from tasks.learning.pairs import Mixture, PairSource, ReadPairs, ReadWindows
 from tasks.learning.plans import first_plan, retraining_plan
 from tests.benchmarks.accuracy.measures import K
@@ -89,7 +89,8 @@ def graph_of(encoder: KmerMlp, reads: Reads) -> Graph:
 def first_encoder(reads: Reads, *, seed: int) -> KmerMlp:
     """Trained on windows of the reads, as the first version of an encoder is."""
     encoder = KmerMlp.untrained(reads.sequences, seed=seed)
-    train(encoder, ReadWindows(reads.sequences), replace(first_plan(KmerMlp), seed=seed), report=_quiet)
+    pairs = Mixture.of(with_synthetic([(ReadWindows(reads.sequences), 1)], reads.sequences))
+    train(encoder, pairs, replace(first_plan(KmerMlp), seed=seed), report=_quiet)
     return encoder
 
 
@@ -102,7 +103,8 @@ def trained_on(parent: KmerMlp, pairs: PairSource, *, seed: int) -> KmerMlp:
 
 def pairs_of(reads: Reads, edges: Edges = NO_EDGES, placements: Placements = NO_PLACEMENTS) -> Mixture:
     """The mix that the project learns from, given so much of a graph; the reads' own pairs where there is none."""
-    return Mixture.of(batch_pairs(pa.chunked_array([reads.ids]), reads.sequences, edges, placements))
+    pairs = batch_pairs(pa.chunked_array([reads.ids]), reads.sequences, edges, placements)
+    return Mixture.of(with_synthetic(pairs, reads.sequences))
 
 
 def oracle_pairs(reads: Reads, *, seed: int) -> ReadPairs:

@@ -105,9 +105,9 @@ def test_chains_are_of_one_genome_and_as_long_as_coverage_allows(
 ) -> None:
     # One seed. Of 24 at 2x, and 12 at 5x and 10x, mean and lowest of the share that is of one genome: 500 bp 0.991
     # and 0.965 (2x), 0.996 and 0.975 (5x), 1 and 1 (10x); 150 bp 0.982 and 0.951 (2x), 1 and 0.999 (5x), 1 and 1
-    # (10x); of eight more at 2x the lowest are 0.917 and 0.958. At 2x 0.99 is out of reach for every seed: one border
-    # of a repeat in five has no read of the other genome across it, which looks as if there were none; and inside of
-    # a repeat two genomes at 2x are what one at 4x is. So 0.98 stands there, to notice what makes it worse.
+    # (10x); of eight more at 2x the lowest are 0.917 and 0.958. At 2x 0.99 is out of reach for every seed: of five
+    # borders of a repeat one has no read of the other genome across it, which looks as if there were none; and
+    # inside of a repeat two genomes at 2x are what one at 4x is. So 0.98 stands there: it notices what is worse.
     reads = sequenced(coverage, length)
     table = chains(np.full(len(reads.genome), length), aligned(reads), LIMITS)
     read, chain = table["read"].to_numpy(), table["chain"].to_numpy()
