@@ -67,11 +67,11 @@ test: setup-tests ## all tests, of the fault matrix as much as FAULTS_MINUTES (2
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-integration test-beside
 
 test-integration:
-	@$(VENV)/python -m pytest -m "integration and not own_cluster and not faults"
+	@$(VENV)/python -m pytest -m "integration and not own_cluster and not faults" tests/integration
 
 test-beside:
 	@mkdir -p .local/tests
-	@{ FAULTS_MINUTES=$(FAULTS_MINUTES) $(VENV)/python -m pytest -m faults; faults=$$?; \
+	@{ FAULTS_MINUTES=$(FAULTS_MINUTES) $(VENV)/python -m pytest -m faults tests/faults tests/integration; faults=$$?; \
 	  $(VENV)/python -m pytest -m "(own_cluster or not integration) and not faults and not compose"; others=$$?; \
 	  exit $$((faults | others)); } >.local/tests/beside.txt 2>&1; \
 	status=$$?; cat .local/tests/beside.txt; exit $$status

@@ -79,8 +79,8 @@ def test_a_turn_finds_chains_of_one_genome_and_all_sources_of_pairs() -> None:
     assert facts["reads_on_chains"] > 0.5
     assert facts["reads_of_their_chains_species"] == 1
     assert facts["chain_n50_bases"] > 300
-    assert loop.pairs_of(reads).names == ("windows of one read",)
-    assert loop.pairs_of(reads, graph.edges).names == ("windows of one read", "mutual nearest neighbours")
+    assert loop.pairs_of(reads).names == (own := "windows of one read", made_up := "made-up species")
+    assert loop.pairs_of(reads, graph.edges).names == (own, "mutual nearest neighbours", made_up)
     mixed = loop.pairs_of(reads, graph.edges, graph.placements)
     assert "far apart on one chain" in mixed.names
     oracle = loop.oracle_pairs(reads, seed=1)

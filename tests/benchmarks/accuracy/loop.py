@@ -89,8 +89,7 @@ def graph_of(encoder: KmerMlp, reads: Reads) -> Graph:
 def first_encoder(reads: Reads, *, seed: int) -> KmerMlp:
     """Trained on windows of the reads, as the first version of an encoder is."""
     encoder = KmerMlp.untrained(reads.sequences, seed=seed)
-    pairs = Mixture.of(with_synthetic([(ReadWindows(reads.sequences), 1)], reads.sequences))
-    train(encoder, pairs, replace(first_plan(KmerMlp), seed=seed), report=_quiet)
+    train(encoder, ReadWindows(reads.sequences), replace(first_plan(KmerMlp), seed=seed), report=_quiet)
     return encoder
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tasks.encoders.sequences import Sequences
 from tasks.learning.batch_results import Edges, Placements
-from tasks.learning.mix import REPLAY_SHARE, batch_pairs, with_replay
+from tasks.learning.mix import REPLAY_SHARE, SYNTHETIC_SHARE, batch_pairs, with_replay, with_synthetic
 from tasks.learning.pairs import Mixture
 from tasks.learning.replay import SCHEMA, Replay
 
@@ -51,6 +51,16 @@ def test_pairs_are_from_chains_where_there_are_chains_else_half_from_neighbours(
         "windows of one read": 0.25,
         "far apart on one chain": 0.75,
     }
+
+
+def test_a_quarter_is_of_made_up_species_unless_there_are_no_reads() -> None:
+    reads = Sequences(np.full(200, ord("A"), np.uint8), 100 * np.arange(3))
+    pairs = batch_pairs(pa.chunked_array([["a:1", "a:2"]]), reads, NO_EDGES, NO_CHAINS)
+    mixture = Mixture.of(with_synthetic(pairs, reads))
+    assert mixture.names == ("windows of one read", "made-up species")
+    assert mixture.shares == (1 - SYNTHETIC_SHARE, SYNTHETIC_SHARE)
+    none = batch_pairs(pa.chunked_array([[]], pa.string()), reads[:0], NO_EDGES, NO_CHAINS)
+    assert not Mixture.of(with_synthetic(none, reads[:0])).sources
 
 
 def test_earlier_batches_take_their_share_where_there_are_any() -> None:

@@ -16,6 +16,7 @@ from tasks.learning import __main__ as command
 from tasks.learning.batch_results import read_placements, read_reads
 from tasks.learning.first_version import ensure_encoder
 from tasks.learning.held_out import split_reads
+from tasks.learning.mix import SYNTHETIC_SHARE
 from tasks.learning.retrain import retrain
 from tasks.object_store import ObjectStore
 
@@ -50,7 +51,7 @@ def test_a_better_candidate_is_promoted_once(
     assert told["metrics"]["after"]["recall@10"] > told["metrics"]["before"]["recall@10"]
     assert told["metrics"]["difference"]["low"] > 0
     own = "mates" if paired else "windows of one read"
-    assert told["pairs"].keys() == {own, "mutual nearest neighbours"}
+    assert told["pairs"].keys() == {own, "mutual nearest neighbours", "made-up species"}
     card = registry.card("kmer-mlp", after)
     assert f"registry://kmer-mlp@{card['parent']}" == before
     assert card["training"]["learning_rate"] == 1e-3
@@ -76,11 +77,12 @@ def test_reads_far_apart_on_chains_are_learnt_from(
 
     retrain(store, [batch], steps=2)
     pairs = published(store, batch)["pairs"]
-    assert pairs.keys() == {"windows of one read", "far apart on one chain"}
+    assert pairs.keys() == {"windows of one read", "far apart on one chain", "made-up species"}
     training = read_reads(store, batch)
     assert training.equals(reads)
     assert pairs["far apart on one chain"]["available"] == len(split_reads(reads).training)
-    assert pairs["far apart on one chain"]["share"] == 0.75
+    assert pairs["far apart on one chain"]["share"] == 0.75 * (1 - SYNTHETIC_SHARE)
+    assert pairs["made-up species"]["share"] == SYNTHETIC_SHARE
     assert 0 < pairs["far apart on one chain"]["purity"] <= 1 == pairs["windows of one read"]["purity"]
 
     some = read_placements(store, batch, reads["read_id"].slice(3, 2))
