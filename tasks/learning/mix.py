@@ -27,7 +27,7 @@ short chain. They were chosen by seed 1 of ``make bench-accuracy``."""
 NEIGHBOUR_SHARE = 0.5
 """Of mutual neighbours, for reads that are on no chain: half and half was the best that was measured."""
 SYNTHETIC_SHARE = 0.25
-"""Of pairs of made-up species. P@10 in the batch and on unseen species, by seed 1 of ``make bench-accuracy``: at 500
+"""Of pairs of made-up species. P@10 in the batch and on unseen species, seed 1 of ``make bench-accuracy``: at 500
 bp paired .904 and .819 (an eighth: .916, .807; none: .920, .754), at 150 bp single .635 and .690 (an eighth: .637,
 .674; none: .635, .647). A first version, for the batch at hand, is trained without them: .599 and .644 at 150 bp,
 with them .581 and .699."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -60,8 +61,9 @@ class Panel:
     unseen: list[list[Genome]]
 
     @classmethod
-    def of(cls, trained: Sequence[Species], unseen: Sequence[Species]) -> Panel:
-        """Read the genomes."""
+    @cache
+    def of(cls, trained: tuple[Species, ...], unseen: tuple[Species, ...]) -> Panel:
+        """Read the genomes; once in a process, which measures several cells."""
         panel = cls([], [], [], [stretches(one.tested, one.name) for one in unseen])
         for one in trained:
             assert one.trained is not None
