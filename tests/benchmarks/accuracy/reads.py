@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -61,9 +60,8 @@ class Panel:
     unseen: list[list[Genome]]
 
     @classmethod
-    @cache
-    def of(cls, trained: tuple[Species, ...], unseen: tuple[Species, ...]) -> Panel:
-        """Read the genomes; once in a process, which measures several cells."""
+    def of(cls, trained: Sequence[Species], unseen: Sequence[Species]) -> Panel:
+        """Read the genomes."""
         panel = cls([], [], [], [stretches(one.tested, one.name) for one in unseen])
         for one in trained:
             assert one.trained is not None
