@@ -30,7 +30,7 @@ from tasks.publication import publish
 from tasks.reads.simulate import Library, random_genomes, simulate, write_fastq
 from tasks.shards import commit_part, encode_part
 
-pytestmark = [pytest.mark.integration, pytest.mark.own_cluster]
+pytestmark = pytest.mark.integration
 
 CPUS = 4
 """Logical ones: an encoder and a reader on each."""
