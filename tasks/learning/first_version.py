@@ -72,7 +72,6 @@ def train_first(
     from tasks.learning.contrastive import train
     from tasks.learning.evaluation import retrieval
     from tasks.learning.held_out import split_reads
-    from tasks.learning.mix import with_synthetic
     from tasks.learning.pairs import Mixture, ReadWindows
     from tasks.learning.plans import first_plan
     from tasks.learning.replay import SCHEMA, Replay
@@ -94,8 +93,7 @@ def train_first(
         masked = train_masked(model, sequences, plan)
     windows = ReadWindows(sequences)
     print(f"training the first version of {name}: {len(sequences)} reads, {plan.steps} steps", flush=True)
-    pairs = Mixture.of(with_synthetic([(windows, 1)], sequences))
-    record = train(model, pairs, plan)
+    record = train(model, windows, plan)
     metrics = recalls(retrieval(model, split.left, split.right))
     print(
         f"trained in {record.seconds} s, loss {record.first_loss} -> {record.last_loss}, {metrics}",
@@ -106,7 +104,7 @@ def train_first(
     Replay(SCHEMA.empty_table()).with_batch(batch_id, windows, random).save(directory)
     return training_card(
         data=TrainingData([batch_id], len(reads), len(split.training), split.templates, {}),
-        pairs=pairs_on_card(pairs, {}),
+        pairs=pairs_on_card(Mixture.of([(windows, 1)]), {}),
         training=record,
         masked=masked,
         metrics=metrics,
