@@ -21,10 +21,10 @@ ORDER = 2
 """Bases that the next one depends on: species differ in their trinucleotides."""
 STATES = 4**ORDER
 VARIATION = 0.8
-"""Standard deviation of the logarithm of a base's odds, among species. With 0.4 unseen species gained less, with
-1.2 known ones lost more (seed 1 of ``make bench-accuracy``)."""
+"""Standard deviation of the logarithm of a base's odds, among species. With 1.2, or with 0.4 after three bases,
+unseen species gained less (seed 1 of ``make bench-accuracy``, 500 bp paired)."""
 MAX_BASES = 1_000
-"""Of a made-up sequence: longer ones teach no more."""
+"""Of a made-up sequence: a step makes up to 256 of them, a quarter of a megabyte."""
 BASES = np.frombuffer(b"ACGT", np.uint8)
 
 

@@ -31,7 +31,7 @@ def test_species_are_like_the_reads_in_the_mean_and_unlike_each_other() -> None:
     assert of_each.std() > 0.05
 
 
-def test_sequences_are_no_longer_than_reads_and_than_what_teaches_something() -> None:
+def test_sequences_are_no_longer_than_reads_and_than_a_limit() -> None:
     left, right = drawn(reads(20, 90, [0.25] * 4), 100)
     assert max(left.lengths.max(), right.lengths.max()) <= 90
     assert min(left.lengths.min(), right.lengths.min()) >= 40
