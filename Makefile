@@ -129,7 +129,7 @@ bench-scaling: setup ## the tables and the plot of hpc_jobs/mpi_dna_seq/SCALING.
 	@$(VENV)/python -m tests.benchmarks.kernel.prediction $(BENCH)
 
 # Genomes come from Debian's archive, into .local/bench/genomes.
-bench-accuracy: setup ## species told apart, overlaps found; half an hour (BENCH="--length 500 --layout paired --seeds 1")
+bench-accuracy: setup ## species told apart, overlaps found; 25 minutes (BENCH="--length 500 --layout paired --seeds 1")
 	@PYTHONPATH=.:plugins $(VENV)/python -m tests.benchmarks.accuracy $(BENCH)
 
 check: setup ## linters, formatting, types, and which package may import which
