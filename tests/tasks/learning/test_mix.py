@@ -53,7 +53,7 @@ def test_pairs_are_from_chains_where_there_are_chains_else_half_from_neighbours(
     }
 
 
-def test_a_quarter_is_of_made_up_species_unless_there_are_no_reads() -> None:
+def test_an_eighth_is_of_made_up_species_unless_there_are_no_reads() -> None:
     reads = Sequences(np.full(200, ord("A"), np.uint8), 100 * np.arange(3))
     pairs = batch_pairs(pa.chunked_array([["a:1", "a:2"]]), reads, NO_EDGES, NO_CHAINS)
     mixture = Mixture.of(with_synthetic(pairs, reads))
