@@ -27,10 +27,10 @@ short chain. They were chosen by seed 1 of ``make bench-accuracy``."""
 NEIGHBOUR_SHARE = 0.5
 """Of mutual neighbours, for reads that are on no chain: half and half was the best that was measured."""
 SYNTHETIC_SHARE = 0.125
-"""Of pairs of made-up species. P@10 in the batch and on unseen species, seed 1 of ``make bench-accuracy``: at 500
-bp paired .916 and .807 (a quarter: .904, .819; none: .920, .754), at 150 bp single .637 and .674 (a quarter: .635,
-.690; none: .635, .647). With a quarter the sample batch's candidate was not better than its parent. The first
-version, for the batch at hand, is trained without: .599 and .644 at 150 bp, with a quarter of them .581 and .699."""
+"""Of pairs of made-up species. P@10 in the batch and on unseen species, seed 1 of ``make bench-accuracy``:
+at 500 bp paired .916 and .807 (a quarter: .904, .819; none: .920, .754), at 150 bp single .637 and .674 (a quarter:
+.635, .690; none: .635, .647). With a quarter the sample batch's candidate was not better than its parent. The first
+version, for the batch at hand, is trained without: .599 and .644 at 150 bp, with a quarter .581 and .699."""
 REPLAY_SHARE = 0.5
 """Of pairs from earlier batches, where there are any; the rest is shared as if there were none.
 
