@@ -11,7 +11,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +38,7 @@ from tasks.pipeline import PipelineStalled
 from tasks.reads.simulate import Library, random_genomes, simulate, write_fastq
 from tasks.shards import EncodingFailed
 from tasks.stages import EncodeAndCommit
+from tests.faults.conditions import until
 from tests.integration.failing_s3 import FailingS3
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -72,12 +72,12 @@ class BreakingEncoder(EncodeAndCommit):
     def encode(self, reads: pa.Table) -> np.ndarray:
         if self.fault == "join":
             (self.directory / f"node-{ray.get_runtime_context().get_node_id()}").touch()
-            wait_until((self.directory / "joined").exists, "a node joins")
+            until((self.directory / "joined").exists, seconds=ONCE_SECONDS, what="a node joins")
         if reads["sample"][0].as_py() == "s0":
             if self.fault == "raise":
                 raise RuntimeError("an illegal memory access was encountered")
             if self.fault == "hang":
-                wait_until((self.directory / "released").exists, "the test is over")
+                until((self.directory / "released").exists, seconds=ONCE_SECONDS, what="the test is over")
             if self.fault == "wait" and self._is_first():
                 threading.Event().wait()
         return self.healthy(reads)
@@ -201,17 +201,10 @@ def fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pa
     return ask
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + ONCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"did not come true in time: {what}"
-        time.sleep(0.05)
-
-
 def victim(directory: Path) -> dict[str, Any]:
     """Pid and node of the process that encodes the first sample, once it does."""
     path = directory / "victim.json"
-    wait_until(path.exists, "the first sample is encoded")
+    until(path.exists, seconds=ONCE_SECONDS, what="the first sample is encoded")
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
@@ -322,9 +315,9 @@ def test_a_node_that_joins_later_is_used(
     with ThreadPoolExecutor(1) as pool:  # Ray starts nodes in the main thread only
         embedding = pool.submit(embed, batch.data_uri, batch.batch_id)
         try:
-            wait_until(lambda: nodes() == 2, "both nodes encode")
+            until(lambda: nodes() == 2, seconds=ONCE_SECONDS, what="both nodes encode")
             cluster.add_node(num_cpus=1, object_store_memory=128 << 20)
-            wait_until(lambda: nodes() == 3, "the new node encodes")
+            until(lambda: nodes() == 3, seconds=ONCE_SECONDS, what="the new node encodes")
         finally:
             (directory / "joined").touch()  # else a failure would wait for the embedding for ever
         summary = embedding.result(timeout=ONCE_SECONDS)
